@@ -1,0 +1,218 @@
+package spool
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/spoolmq/spool/store"
+)
+
+// Attributes is one consistent snapshot of what the queue is set to and holds, with everything due taken into account.
+// The counters are exact.
+func (q *Queue) Attributes(ctx context.Context) (Attributes, error) {
+	if err := q.enter(ctx); err != nil {
+		return Attributes{}, err
+	}
+	defer q.spool.leave()
+	now, err := q.lock()
+	if err != nil {
+		return Attributes{}, err
+	}
+	st := q.st
+	a := Attributes{
+		Meta:       st.meta.clone(),
+		Active:     st.count[active],
+		Inactive:   st.count[inactive] + st.count[moving],
+		Delayed:    st.count[delayed],
+		Rewindable: st.count[rewindable],
+		Sent:       st.sent, Received: st.received, Deleted: st.erased,
+		CreatedAt: instantTime(st.created), ModifiedAt: instantTime(st.modified),
+	}
+	if b, off := st.oldestAlive(); b != nil {
+		a.Oldest = instantTime(st.cursor.get(&b.places, off).at)
+	}
+	if at, ok := st.wheel.Next(); ok {
+		a.NextDue = instantTime(at)
+	}
+	q.unlock(now)
+	return a, nil
+}
+
+// Peek returns up to max of the oldest active messages, max in [1, MaxBatch], without changing anything: no lease, no
+// count, an empty Receipt and a zero VisibleAt. When there are none it returns none and no error. Like ReceiveBatch it
+// stops at MaxBatchBytes. When a body cannot be read the others are returned together with ErrCorrupt.
+func (q *Queue) Peek(ctx context.Context, max int) ([]*Delivery, error) {
+	if err := q.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer q.spool.leave()
+	if err := checkMax(max); err != nil {
+		return nil, err
+	}
+	now, err := q.lock()
+	if err != nil {
+		return nil, err
+	}
+	grants := q.look(max)
+	q.unlock(now)
+
+	ds := make([]*Delivery, 0, len(grants))
+	var bad error
+	for i := range grants {
+		g := &grants[i]
+		d, epoch, err := q.read(g.pos, g.seq, g.size)
+		if errors.Is(err, store.ErrGone) {
+			continue // deleted and dropped since we looked
+		}
+		if err != nil {
+			bad = err
+			continue
+		}
+		d.ID = messageID(q.id, epoch, g.seq)
+		d.FirstReceivedAt, d.Receives, d.Rewinds = instantTime(g.first), int(g.receives), int(g.rewinds)
+		ds = append(ds, d)
+	}
+	return ds, bad
+}
+
+// look returns the oldest active messages as grants without a lease. Caller holds mu.
+func (q *Queue) look(max int) (grants []grant) {
+	st, total := q.st, 0
+	st.each(func(s *summary) bool { return s.count[active] == 0 }, func(b *block) bool {
+		if b.count[active] == 0 {
+			return true
+		}
+		st.refresh(b)
+		for off := b.active.next(0); off >= 0; off = b.active.next(off + 1) {
+			pl := st.cursor.get(&b.places, off)
+			if total += pl.size; len(grants) == max || total > MaxBatchBytes && len(grants) > 0 {
+				return false
+			}
+			g := grant{seq: b.first() + uint64(off), pos: pl.pos, size: pl.size}
+			if e := b.entry(off); e != nil {
+				g.first, g.receives, g.rewinds = e.first, e.receives, e.rewinds
+			}
+			grants = append(grants, g)
+		}
+		return true
+	})
+	return grants
+}
+
+// RewindRange is what Rewind accepts now: from now − Meta.Rewind to now, both included. It answers ErrRewindDisabled when
+// Meta.Rewind is 0.
+func (q *Queue) RewindRange() (earliest, latest time.Time, err error) {
+	if err := q.enter(context.Background()); err != nil {
+		return time.Time{}, time.Time{}, err
+	}
+	defer q.spool.leave()
+	window := q.meta.Load().Rewind
+	if window == 0 {
+		return time.Time{}, time.Time{}, ErrRewindDisabled
+	}
+	now := q.spool.now()
+	return instantTime(now - int64(window)), instantTime(now), nil
+}
+
+// Rewind makes every rewindable message that was enqueued at the instant to or later active again, in its place of
+// production, and returns their exact number. to is compared with EnqueuedAt, not with the time of deletion. It is one
+// durable step and one record, however many messages there are. Active, inactive and delayed messages are untouched.
+//
+// Errors: ErrRewindDisabled when Meta.Rewind is 0; ErrInvalidRewindTime (*RewindRangeError) when to is outside
+// [now − Meta.Rewind, now]; nothing is changed then.
+//
+//	step                                   dies here: after the next Open
+//	1 under mu: count, REWIND into the     rewindable
+//	  open frame, active
+//	2 the frame is written                 all or none; nobody had an answer
+//	3 the frame is synced (Fsync), answer  active
+func (q *Queue) Rewind(ctx context.Context, to time.Time) (restored int64, err error) {
+	if err := q.enter(ctx); err != nil {
+		return 0, err
+	}
+	defer q.spool.leave()
+	c := q.spool.commit
+	need := int64(store.RecordSize(64, 0))
+	if err := c.Admit(need); err != nil {
+		return 0, q.spool.failure(err)
+	}
+	now, from, err := q.lockRewind(to)
+	if err != nil {
+		c.Forgo(need)
+		return 0, err
+	}
+	st := q.st
+	if st.history.Len() >= maxEvents {
+		st.catchUp()
+	}
+	restored = st.rewind(from, now)
+	r := rewindRecord{queue: q.id, at: now, generation: st.history.Generation() + 1, instant: from, restored: restored}
+	q.scratch = q.scratch[:0]
+	r.encode(&q.scratch)
+	c.Begin()
+	pos := c.Add(recordRewind, q.scratch, 0)
+	c.End(need)
+	st.history.Add(from, now, uint64(pos), false)
+	st.touched = true
+	q.unlock(now)
+	return restored, q.spool.failure(c.Wait(pos, q.spool.level))
+}
+
+// RewindPreview returns what Rewind would bring back, and changes nothing. Its errors are Rewind's.
+func (q *Queue) RewindPreview(ctx context.Context, to time.Time) (restored int64, err error) {
+	if err := q.enter(ctx); err != nil {
+		return 0, err
+	}
+	defer q.spool.leave()
+	now, from, err := q.lockRewind(to)
+	if err != nil {
+		return 0, err
+	}
+	restored = q.st.restorable(from)
+	q.unlock(now)
+	return restored, nil
+}
+
+// lockRewind locks the queue for a rewind and returns where it begins. It does not hold mu when it returns an error.
+func (q *Queue) lockRewind(to time.Time) (now, from int64, err error) {
+	if now, err = q.lock(); err != nil {
+		return 0, 0, err
+	}
+	window := q.st.meta.Rewind
+	if window == 0 {
+		q.unlock(now)
+		return 0, 0, ErrRewindDisabled
+	}
+	earliest, latest := instantTime(now-int64(window)), instantTime(now)
+	if to.Before(earliest) || to.After(latest) {
+		q.unlock(now)
+		return 0, 0, &RewindRangeError{earliest, latest}
+	}
+	return now, q.st.instant(to.UnixNano(), now), nil
+}
+
+// Purge makes everything in the queue gone: active, inactive, delayed and rewindable messages. Receivers that wait keep
+// waiting.
+func (q *Queue) Purge(ctx context.Context) error {
+	if err := q.enter(ctx); err != nil {
+		return err
+	}
+	defer q.spool.leave()
+	c := q.spool.commit
+	need := q.settingNeed()
+	if err := c.Admit(need); err != nil {
+		return q.spool.failure(err)
+	}
+	now, err := q.lock()
+	if err != nil {
+		c.Forgo(need)
+		return err
+	}
+	q.st.purge()
+	c.Begin()
+	pos := q.recordQueue(queuePurged, now, nil)
+	c.End(need)
+	q.unlock(now)
+	return q.spool.failure(c.Wait(pos, q.spool.level))
+}

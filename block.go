@@ -1,0 +1,312 @@
+package spool
+
+import (
+	"encoding/binary"
+	"math"
+	"math/bits"
+	"slices"
+
+	"github.com/spoolmq/spool/rewind"
+	"github.com/spoolmq/spool/store"
+	"github.com/spoolmq/spool/timer"
+)
+
+const (
+	blockBits   = 10
+	blockSize   = 1 << blockBits // messages of a block: consecutive sequences, whatever frames they came in
+	blockMask   = blockSize - 1
+	summaryBits = 10
+	summarySize = 1 << summaryBits // blocks of a summary
+	summaryMask = summarySize - 1
+)
+
+// A bitmap has a bit for each message of a block, or for each block of a summary.
+type bitmap [blockSize / 64]uint64
+
+func (m *bitmap) has(i int) bool { return m[i>>6]&(1<<(i&63)) != 0 }
+func (m *bitmap) set(i int)      { m[i>>6] |= 1 << (i & 63) }
+func (m *bitmap) clear(i int)    { m[i>>6] &^= 1 << (i & 63) }
+
+// next returns the first bit that is set at or after i, or -1.
+func (m *bitmap) next(i int) int {
+	if i >= blockSize {
+		return -1
+	}
+	w := i >> 6
+	word := m[w] &^ (1<<(i&63) - 1)
+	for word == 0 {
+		if w++; w == len(m) {
+			return -1
+		}
+		word = m[w]
+	}
+	return w<<6 + bits.TrailingZeros64(word)
+}
+
+// A kind is the state of one message. A message without an entry is active, hidden or gone, by the block's bitmaps.
+type kind uint8
+
+const (
+	gone       kind = iota // not here: deleted for good, expired, purged, moved; an entry of this kind is free
+	active                 // can be received
+	inactive               // leased
+	delayed                // not before its due
+	rewindable             // deleted and kept
+	hidden                 // its send has not reached the spool's level
+	pending                // hidden, and delayed when it is revealed
+	moving                 // inactive; on its way to the dead-letter queue: nobody else touches it
+	kinds
+)
+
+// An entry is what a message has beside its bits: most messages that wait have none. 48 bytes.
+type entry struct {
+	due      int64  // ns; the lease or the delay ends; of inactive, delayed and pending
+	first    int64  // ns; first receive since the send or the last rewind; 0 = none
+	base     int64  // ns; age for dead letters counts from here; 0 = from EnqueuedAt
+	nonce    uint64 // of the latest delivery; 0 = none since the send or the last rewind
+	receives uint32
+	rewinds  uint32
+	timer    timer.Handle // of inactive and delayed
+	off      uint16
+	kind     kind
+}
+
+// A block is 1,024 consecutive messages of one queue. Its state (bits, counts, entries) changes all the time; its places
+// only grow, and are evicted first.
+//
+// Invariant: a message's kind is told by exactly one of: a bit in active, a bit in deleted, a bit in hidden, an entry of
+// another kind; an active or rewindable message may have an entry of the same kind beside its bit.
+// Invariant: generation ≤ the queue's; where it is less, the counts are right already, and bits and entries still show
+// the deletions that later events brought back or ended: whoever looks at them calls state.refresh first.
+type block struct {
+	number  uint64
+	owner   *summary
+	active  bitmap
+	deleted bitmap
+	hidden  bitmap
+	count   [kinds]int32
+	dead    int32 // entries of kind gone
+
+	generation  uint64         // of the queue's history, that bits and entries are up to date with
+	included    store.Position // replay skips older records: they are in what was loaded
+	saved       store.Position // what the key of its state in the index ends with
+	savedPlaces int            // what the key of its places in the index ends with; 0 = it is not in the index
+	dirty       bool           // changed since it was saved
+	ageMin      int64          // ns; lower bound of the age base of every message that is not leased; MaxInt64 = none
+
+	entries []entry // by off
+	places  places
+	rewind  *rewind.Block
+}
+
+func (b *block) first() uint64 { return b.number << blockBits }
+
+// total is the number of messages of every kind that are here.
+func (b *block) total() int32 {
+	n := int32(0)
+	for k := active; k < kinds; k++ {
+		n += b.count[k]
+	}
+	return n
+}
+
+// find returns the index of the entry of off, or where it would stand.
+func (b *block) find(off int) (int, bool) {
+	if n := len(b.entries); n > 0 && int(b.entries[n-1].off) < off {
+		return n, false
+	}
+	return slices.BinarySearchFunc(b.entries, off, func(e entry, off int) int { return int(e.off) - off })
+}
+
+// entry returns the entry of off, or nil. It is valid until the next call of put.
+func (b *block) entry(off int) *entry {
+	i, ok := b.find(off)
+	if !ok || b.entries[i].kind == gone {
+		return nil
+	}
+	return &b.entries[i]
+}
+
+// put returns the entry of off, made if need be.
+func (b *block) put(off int) *entry {
+	i, ok := b.find(off)
+	if ok {
+		e := &b.entries[i]
+		if e.kind == gone {
+			*e = entry{off: uint16(off)}
+			b.dead--
+		}
+		return e
+	}
+	if b.dead > int32(len(b.entries))/2 {
+		b.entries = slices.DeleteFunc(b.entries, func(e entry) bool { return e.kind == gone })
+		b.dead = 0
+		i, _ = b.find(off)
+	}
+	if len(b.entries) == cap(b.entries) {
+		// Capacities double and end at exactly a block, so that a full one wastes nothing.
+		grown := make([]entry, len(b.entries), min(max(4, 2*cap(b.entries)), blockSize))
+		copy(grown, b.entries)
+		b.entries = grown
+	}
+	b.entries = append(b.entries, entry{})
+	copy(b.entries[i+1:], b.entries[i:])
+	b.entries[i] = entry{off: uint16(off)}
+	return &b.entries[i]
+}
+
+// drop frees the entry of a message. It stays in place until half of the entries are free: a consumer that deletes in
+// order would otherwise move all of them each time.
+func (b *block) drop(e *entry) {
+	e.kind = gone
+	if b.dead++; int(b.dead) == len(b.entries) {
+		b.entries, b.dead = b.entries[:0], 0
+	}
+}
+
+// kind tells what the message is. Caller has refreshed b.
+func (b *block) kind(off int) kind {
+	if b.active.has(off) {
+		return active
+	}
+	if b.deleted.has(off) {
+		return rewindable
+	}
+	if b.hidden.has(off) {
+		return hidden
+	}
+	if e := b.entry(off); e != nil {
+		return e.kind
+	}
+	return gone
+}
+
+// next returns the first message at or after off that is here, of whatever kind, or -1. Caller has refreshed b.
+func (b *block) next(off int) int {
+	best := blockSize
+	for _, m := range []*bitmap{&b.active, &b.deleted, &b.hidden} {
+		if i := m.next(off); i >= 0 && i < best {
+			best = i
+		}
+	}
+	for i, _ := b.find(off); i < len(b.entries) && int(b.entries[i].off) < best; i++ {
+		if b.entries[i].kind != gone {
+			best = int(b.entries[i].off)
+		}
+	}
+	if best == blockSize {
+		return -1
+	}
+	return best
+}
+
+// A summary is what is known of 1,024 consecutive blocks without looking at them.
+type summary struct {
+	number uint64
+	blocks []*block // by number & summaryMask; nil where nothing is left
+	active bitmap   // blocks with active messages
+	count  [kinds]int32
+}
+
+// total is the number of messages of every kind that are here.
+func (s *summary) total() int32 {
+	n := int32(0)
+	for k := active; k < kinds; k++ {
+		n += s.count[k]
+	}
+	return n
+}
+
+// anchorEvery is the number of messages after which places begin anew with whole values: what one look-up decodes.
+const anchorEvery = 64
+
+// usualGap is what most often lies between the contents of two messages of one frame: envelope and head.
+const usualGap = 40
+
+// places tell where the messages of a block lie, how large they are and when they were sent, delta-coded: about five
+// bytes a message.
+type places struct {
+	data    []byte // for each message: size uv, gap zz, enqueued uv to the one before
+	anchors []anchor
+	n       int   // messages coded
+	bytes   int64 // their contents
+	last    place
+}
+
+// A place is where a message's record lies, the size of its content (attributes and body) and its EnqueuedAt in ns.
+type place struct {
+	pos  store.Position
+	size int
+	at   int64
+}
+
+// next makes the place the one behind it, by its code.
+func (p *place) next(size uint64, gap int64, rise uint64) {
+	p.pos += store.Position(gap + int64(p.size) + usualGap)
+	p.size = int(size)
+	p.at += int64(rise)
+}
+
+// An anchor is the place before a message whose offset is a multiple of anchorEvery, and where its code begins.
+type anchor struct {
+	before place
+	data   uint32
+}
+
+// add codes the next message. Offsets rise; those left out are coded as empty and standing where the one before does.
+func (p *places) add(off int, pl place) {
+	if p.n == 0 {
+		p.last = place{pos: pl.pos, at: pl.at}
+	}
+	for p.n < off {
+		p.code(place{pos: p.last.pos, at: p.last.at})
+	}
+	p.code(pl)
+}
+
+func (p *places) code(pl place) {
+	if p.n%anchorEvery == 0 {
+		p.anchors = append(p.anchors, anchor{p.last, uint32(len(p.data))})
+	}
+	p.data = binary.AppendUvarint(p.data, uint64(pl.size))
+	p.data = binary.AppendVarint(p.data, int64(pl.pos-p.last.pos)-int64(p.last.size)-usualGap)
+	p.data = binary.AppendUvarint(p.data, uint64(pl.at-p.last.at))
+	p.last = pl
+	p.bytes += int64(pl.size)
+	if p.n++; p.n == blockSize {
+		p.data, p.anchors = slices.Clip(slices.Clone(p.data)), slices.Clip(slices.Clone(p.anchors))
+	}
+}
+
+// span returns the instants of the first and the last message.
+func (p *places) span() (first, last int64) { return p.anchors[0].before.at, p.last.at }
+
+// A cursor remembers where a look-up ended, so that readers in sequence decode one message a look-up.
+type cursor struct {
+	of   *places
+	off  int // of the message that comes next
+	data int
+	last place
+}
+
+// get returns the place of a message that has been added.
+func (c *cursor) get(p *places, off int) place {
+	if c.of != p || off < c.off || off-c.off >= anchorEvery {
+		a := &p.anchors[off/anchorEvery]
+		*c = cursor{p, off &^ (anchorEvery - 1), int(a.data), a.before}
+	}
+	for {
+		size, n := binary.Uvarint(p.data[c.data:])
+		gap, m := binary.Varint(p.data[c.data+n:])
+		rise, k := binary.Uvarint(p.data[c.data+n+m:])
+		c.data += n + m + k
+		c.last.next(size, gap, rise)
+		if c.off++; c.off > off {
+			return c.last
+		}
+	}
+}
+
+func newBlock(number uint64, owner *summary, generation uint64) *block {
+	return &block{number: number, owner: owner, generation: generation, ageMin: math.MaxInt64}
+}

@@ -1,0 +1,127 @@
+package spool
+
+import (
+	"errors"
+	"time"
+
+	"github.com/spoolmq/spool/store"
+)
+
+// retryMove is how long a message is passed over whose move could not be made: its body cannot be read, or there is no
+// room.
+const retryMove = time.Second
+
+// letter is a message on its way from its queue to the dead-letter queue.
+type letter struct {
+	seq    uint64
+	body   []byte
+	attrs  []byte
+	origin originRecord
+}
+
+// moveAll makes dead-letter moves and waits until they have reached the spool's level. The messages are marked as
+// moving: nobody else touches them. No lock is held.
+//
+//	step                                     dies here: after the next Open
+//	1 read the body, take room, no lock      in the source
+//	2 set lock for reading, over memory only
+//	  a target's mu: DEADLETTER into the     in the source
+//	    open frame, hidden
+//	  b source's mu: gone there
+//	3 the frame is written                   in one of them: it is one record
+//	4 synced (Fsync), revealed in the target in the target
+func (s *Spool) moveAll(q *Queue, seqs []uint64) {
+	var last store.Position
+	made := false
+	for _, seq := range seqs {
+		if pos, ok := s.moveOne(q, seq); ok {
+			last, made = pos, true
+		}
+	}
+	if made {
+		// A failure is the spool's: it has stopped, and whoever observes is told so by its own commit.
+		_ = s.commit.Wait(last, s.level)
+	}
+}
+
+// moveOne moves a message, or lets it stay, passed over for a while, when that cannot be done now.
+func (s *Spool) moveOne(q *Queue, seq uint64) (pos store.Position, ok bool) {
+	l, err := q.letter(seq)
+	if err == nil {
+		need := int64(store.RecordSize(512, len(l.attrs)+len(l.body)))
+		if err = s.commit.Admit(need); err == nil {
+			pos, ok = s.handOver(q, l, need)
+		}
+	}
+	if !ok {
+		q.mu.Lock()
+		now := s.now()
+		q.st.stay(seq, after(now, int64(retryMove)))
+		q.unlock(now)
+		if err != nil && !errors.Is(err, store.ErrGone) {
+			s.log.Warn("dead-letter move put off", "queue", q.name, "error", err)
+		}
+	}
+	return pos, ok
+}
+
+// letter reads a moving message.
+func (q *Queue) letter(seq uint64) (*letter, error) {
+	q.mu.Lock()
+	b, off := q.st.locate(seq)
+	if b == nil || b.kind(off) != moving {
+		q.mu.Unlock()
+		return nil, store.ErrGone
+	}
+	e, pl := b.entry(off), q.st.cursor.get(&b.places, off)
+	reason := reasonMaxReceives
+	if e.due == byAge {
+		reason = reasonMaxAge
+	}
+	receives := e.receives
+	q.mu.Unlock()
+
+	m, err := q.open(pl.pos, seq, pl.size)
+	if err != nil {
+		return nil, err
+	}
+	return &letter{seq, m.body, m.attrs, originRecord{q.name, messageID(q.id, m.epoch, seq), m.at, receives, reason}}, nil
+}
+
+// handOver records the move and makes it in memory: in the target, then in the source. Between the two the message is
+// counted in the source and hidden in the target.
+func (s *Spool) handOver(q *Queue, l *letter, need int64) (pos store.Position, ok bool) {
+	s.set.RLock()
+	defer s.set.RUnlock()
+	t := q.deadLetters()
+	if t == nil {
+		s.commit.Forgo(need)
+		return 0, false
+	}
+	t.mu.Lock()
+	now := s.now()
+	r := deadLetterRecord{source: q.id, sourceSeq: l.seq, origin: l.origin, to: sendRecord{queue: t.id, seq: t.st.next,
+		at: max(now, t.st.lastAt), epoch: s.epoch, generation: t.st.history.Generation(), attrs: len(l.attrs)}}
+	t.scratch = t.scratch[:0]
+	r.encode(&t.scratch)
+	s.commit.Begin()
+	pos = s.commit.Add(recordDeadLetter, t.scratch, store.BodySum(l.attrs, l.body), l.attrs, l.body)
+	s.commit.Hide(t, t.st.next, 1)
+	s.commit.End(need)
+	t.st.add(place{pos, len(l.attrs) + len(l.body), r.to.at}, 0)
+	t.unlock(now)
+
+	q.mu.Lock()
+	if b, off := q.st.locate(l.seq); b != nil && b.kind(off) == moving {
+		q.st.remove(b, off)
+	}
+	q.unlock(now)
+	return pos, true
+}
+
+// deadLetters is the queue's target, or nil. The set's lock is held, so it stays.
+func (q *Queue) deadLetters() *Queue {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.target
+}

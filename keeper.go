@@ -1,0 +1,170 @@
+package spool
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/spoolmq/spool/store"
+)
+
+const (
+	// markEvery is how often the side file is written while something changes.
+	markEvery = time.Second
+
+	// checkpointEvery is how many bytes of log are replayed at most by the next Open, give or take a group.
+	checkpointEvery = 32 << 20
+
+	// checkpointAtClose is how many bytes of log are left to be replayed by the next Open rather than checkpointed by
+	// Close: opening the index costs more than they do.
+	checkpointAtClose = 4 << 20
+)
+
+// A keeper does what no call waits for: it makes written frames stable within store.BackgroundSync, writes the side
+// file, checkpoints, and gives dead segments back. Two goroutines, so that a long checkpoint does not hold a sync up;
+// both sleep while nothing changes.
+type keeper struct {
+	spool *Spool
+	shelf *shelf // nil = no index; used by the checkpointing goroutine only, and by Open and Close
+	every int64
+
+	kick      chan struct{}
+	shelve    chan struct{}
+	stop      chan struct{}
+	wait      sync.WaitGroup
+	indexSize atomic.Int64 // bytes on disk, after the last checkpoint
+	at        atomic.Int64 // position of the last checkpoint
+	busy      atomic.Bool  // a sync is to come: no further kick is needed
+
+	marks sync.Mutex // one Mark or Drop at a time
+}
+
+func newKeeper(sh *shelf) *keeper {
+	return &keeper{shelf: sh, kick: make(chan struct{}, 1), shelve: make(chan struct{}, 1), stop: make(chan struct{})}
+}
+
+func (k *keeper) start(s *Spool, every int64) {
+	k.spool, k.every = s, every
+	k.at.Store(int64(s.disk.Start()))
+	if k.shelf != nil {
+		k.at.Store(int64(k.shelf.at))
+	}
+	k.wait.Add(2)
+	go k.syncing()
+	go k.shelving()
+}
+
+// dirty is the committer's call: something was written and is not synced.
+func (k *keeper) dirty() {
+	if k.busy.Swap(true) {
+		return
+	}
+	select {
+	case k.kick <- struct{}{}:
+	default:
+	}
+}
+
+// syncing makes written frames stable, and the side file follow.
+func (k *keeper) syncing() {
+	defer k.wait.Done()
+	timer := time.NewTimer(never)
+	defer timer.Stop()
+	var marked time.Time
+	for {
+		select {
+		case <-k.stop:
+			return
+		case <-k.kick:
+		}
+		for more := true; more; {
+			timer.Reset(store.BackgroundSync)
+			select {
+			case <-k.stop:
+				return
+			case <-timer.C:
+			}
+			more = k.round(&marked)
+		}
+	}
+}
+
+// round makes stable what was written since the last one, and writes the side file when it is time. It tells whether
+// something is left to do before the next kick.
+func (k *keeper) round(marked *time.Time) (more bool) {
+	s := k.spool
+	if k.busy.Swap(false) {
+		if s.commit.Sync() != nil {
+			return false // the spool has stopped; there is nothing left to keep
+		}
+		if k.due() {
+			k.shelveSoon()
+		}
+	}
+	if time.Since(*marked) < markEvery {
+		return true
+	}
+	*marked = time.Now()
+	if k.cuttable() {
+		k.shelveSoon()
+	}
+	if err := k.mark(false); err != nil {
+		s.commit.Fail(err)
+		return false
+	}
+	return k.busy.Load()
+}
+
+func (k *keeper) shelveSoon() {
+	select {
+	case k.shelve <- struct{}{}:
+	default:
+	}
+}
+
+// shelving makes checkpoints and gives dead segments back.
+func (k *keeper) shelving() {
+	defer k.wait.Done()
+	for {
+		select {
+		case <-k.stop:
+			return
+		case <-k.shelve:
+			k.checkpoint()
+			k.reclaim()
+		}
+	}
+}
+
+func (k *keeper) mark(clean bool) error {
+	k.marks.Lock()
+	defer k.marks.Unlock()
+	return k.spool.disk.Mark(k.spool.now(), clean)
+}
+
+// due tells whether a checkpoint is.
+func (k *keeper) due() bool {
+	return int64(k.spool.disk.End())-k.at.Load() >= k.every
+}
+
+// close makes everything stable and marks the end as clean, unless the spool has failed.
+func (k *keeper) close() error {
+	close(k.stop)
+	k.wait.Wait()
+	s := k.spool
+	if err := s.commit.Sync(); err != nil {
+		return errors.Join(err, k.shelf.close())
+	}
+	if k.shelf != nil && int64(s.disk.End())-k.at.Load() >= min(checkpointAtClose, k.every) {
+		k.checkpoint()
+	}
+	err := k.shelf.close()
+	if err != nil {
+		s.log.Warn("closing the index", "error", err)
+	}
+	if err := s.commit.Sync(); err != nil {
+		return err
+	}
+	return k.mark(true)
+}

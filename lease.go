@@ -1,0 +1,287 @@
+package spool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spoolmq/spool/store"
+)
+
+// Delete ends a message's life as its consumer wishes: it is gone, or rewindable when Meta.Rewind is set. receipt is that
+// of the latest delivery, before its VisibleAt; any other answers ErrInvalidReceipt (*ReceiptError with the Reason).
+// A nil error means that the deletion is stored at the spool's durability.
+func (q *Queue) Delete(ctx context.Context, receipt string) error {
+	if err := q.enter(ctx); err != nil {
+		return err
+	}
+	defer q.spool.leave()
+	var failed [1]error
+	if err := q.deleteAll([]string{receipt}, failed[:]); err != nil {
+		return err
+	}
+	return failed[0]
+}
+
+// DeleteBatch deletes by 1 to MaxBatch receipts. When some are refused the others are deleted all the same, and the
+// error is a *BatchError that names the refused ones.
+func (q *Queue) DeleteBatch(ctx context.Context, receipts []string) error {
+	if err := q.enter(ctx); err != nil {
+		return err
+	}
+	defer q.spool.leave()
+	if len(receipts) < 1 || len(receipts) > MaxBatch {
+		return badArgument("receipts", len(receipts), fmt.Sprintf("1 to %d of them", MaxBatch))
+	}
+	failed := make([]error, len(receipts))
+	if err := q.deleteAll(receipts, failed); err != nil {
+		return err
+	}
+	batch := &BatchError{total: len(receipts)}
+	for i, err := range failed {
+		if err != nil {
+			batch.Failed = append(batch.Failed, ItemError{i, receipts[i], err})
+		}
+	}
+	if len(batch.Failed) > 0 {
+		return batch
+	}
+	return nil
+}
+
+// deleteAll deletes by receipts, which share one record, and tells of each that is refused why.
+//
+//	step                                   dies here: after the next Open
+//	1 take room, under mu: check, DELETE   inactive
+//	  into the open frame, gone from view
+//	2 the frame is written                 inactive, or deleted; nobody had an answer
+//	3 the frame is synced (Fsync), answer  deleted
+func (q *Queue) deleteAll(receipts []string, failed []error) error {
+	c := q.spool.commit
+	need := int64(store.RecordSize(32+12*len(receipts), 0))
+	if err := c.Admit(need); err != nil {
+		return q.spool.failure(err)
+	}
+	now, err := q.lock()
+	if err != nil {
+		c.Forgo(need)
+		return err
+	}
+	r := deleteRecord{queue: q.id, at: now, items: q.erasing[:0]}
+	for i, receipt := range receipts {
+		b, off, d, err := q.holder(receipt)
+		if err != nil {
+			failed[i] = err
+			continue
+		}
+		r.items = append(r.items, erased{d.seq, q.erase(b, off, now)})
+		q.spool.recent.add(d)
+	}
+	q.erasing = r.items
+	if len(r.items) == 0 {
+		q.unlock(now)
+		c.Forgo(need)
+		return nil
+	}
+	q.st.erased += int64(len(r.items))
+	q.scratch = q.scratch[:0]
+	r.encode(&q.scratch)
+	c.Begin()
+	pos := c.Add(recordDelete, q.scratch, 0)
+	c.End(need)
+	q.unlock(now)
+	return q.spool.failure(c.Wait(pos, q.spool.level))
+}
+
+// erase deletes a leased message and tells whether it stays rewindable. Caller holds mu.
+func (q *Queue) erase(b *block, off int, now int64) (kept bool) {
+	window := int64(q.st.meta.Rewind)
+	if window > 0 && q.st.cursor.get(&b.places, off).at > now-window {
+		q.st.keep(b, off)
+		return true
+	}
+	q.st.remove(b, off)
+	return false
+}
+
+// holder finds the message that a receipt holds, or says why it holds none. Caller holds mu and has settled.
+func (q *Queue) holder(receipt string) (*block, int, delivery, error) {
+	d, ok := q.spool.sealer.open(receipt)
+	if !ok {
+		return nil, 0, d, &ReceiptError{Malformed}
+	}
+	if d.queue != q.id {
+		return nil, 0, d, &ReceiptError{WrongQueue}
+	}
+	b, off := q.st.locate(d.seq)
+	if b == nil {
+		return nil, 0, d, &ReceiptError{q.spool.recent.reason(d)}
+	}
+	if reason := q.standing(b, off, d); reason != "" {
+		return nil, 0, d, &ReceiptError{reason}
+	}
+	return b, off, d, nil
+}
+
+// standing says why a receipt does not hold a message, or "" when it does. Nonces rise with every delivery.
+func (q *Queue) standing(b *block, off int, d delivery) Reason {
+	k, e := b.kind(off), b.entry(off)
+	switch {
+	case k == gone || k == hidden || k == pending:
+		return q.spool.recent.reason(d)
+	case e != nil && (e.nonce > d.nonce || e.nonce == 0 && e.rewinds > 0):
+		return Stale
+	case e == nil || e.nonce != d.nonce:
+		return Expired // the receive itself was undone by a power loss
+	case k == rewindable:
+		return Deleted
+	case k == moving:
+		return Gone
+	case k == inactive:
+		return ""
+	}
+	return Expired
+}
+
+// ChangeVisibility makes the lease that a receipt holds end d from now, d in [0, 365 days]; the receipt stays valid until
+// then. 0 gives the message back at once, as Release(0) does. It is stored like a receive: it survives the death of the
+// process, and power loss only with WithDurableReceives.
+func (q *Queue) ChangeVisibility(ctx context.Context, receipt string, d time.Duration) error {
+	if d == 0 {
+		_, err := q.giveBack(ctx, receipt, 0)
+		return err
+	}
+	_, err := q.extend(ctx, receipt, d)
+	return err
+}
+
+// Delete deletes the message, as [Queue.Delete] does.
+func (m *Delivery) Delete(ctx context.Context) error {
+	if m.queue == nil {
+		return &ReceiptError{Malformed}
+	}
+	return m.queue.Delete(ctx, m.Receipt)
+}
+
+// Extend makes the lease end d from now, as [Queue.ChangeVisibility] does, and sets VisibleAt.
+func (m *Delivery) Extend(ctx context.Context, d time.Duration) error {
+	if d == 0 {
+		return m.Release(ctx, 0)
+	}
+	return m.change(func(q *Queue) (int64, error) { return q.extend(ctx, m.Receipt, d) })
+}
+
+// Release gives the message back: active at once, or delayed for after, in [0, 365 days]. The receipt is Expired from
+// then on. It sets VisibleAt. A release ends a lease, so dead-letter rules are looked at.
+func (m *Delivery) Release(ctx context.Context, after time.Duration) error {
+	return m.change(func(q *Queue) (int64, error) { return q.giveBack(ctx, m.Receipt, after) })
+}
+
+func (m *Delivery) change(f func(*Queue) (int64, error)) error {
+	if m.queue == nil {
+		return &ReceiptError{Malformed}
+	}
+	due, err := f(m.queue)
+	if err != nil {
+		return err
+	}
+	m.queue.spool.stamps.Lock()
+	m.VisibleAt = instantTime(due)
+	m.queue.spool.stamps.Unlock()
+	return nil
+}
+
+func checkVisibility(name string, d time.Duration) error {
+	if d < 0 || d > maxVisibility {
+		return badArgument(name, d, fmt.Sprintf("0s to %v", maxVisibility))
+	}
+	return nil
+}
+
+// extend moves the end of a lease to d from now and returns it.
+func (q *Queue) extend(ctx context.Context, receipt string, d time.Duration) (due int64, err error) {
+	if err := q.enter(ctx); err != nil {
+		return 0, err
+	}
+	defer q.spool.leave()
+	if err := checkVisibility("visibility", d); err != nil {
+		return 0, err
+	}
+	err = q.visibility(func(now int64) (uint64, byte, int64, error) {
+		b, off, x, err := q.holder(receipt)
+		if err != nil {
+			return 0, 0, 0, err
+		}
+		due = after(now, int64(d))
+		q.st.extend(b, b.entry(off), due)
+		return x.seq, visibilityExtended, due, nil
+	})
+	return due, err
+}
+
+// giveBack ends a lease now and returns when the message is visible again.
+func (q *Queue) giveBack(ctx context.Context, receipt string, d time.Duration) (due int64, err error) {
+	if err := q.enter(ctx); err != nil {
+		return 0, err
+	}
+	defer q.spool.leave()
+	if err := checkVisibility("release", d); err != nil {
+		return 0, err
+	}
+	err = q.visibility(func(now int64) (uint64, byte, int64, error) {
+		b, off, x, err := q.holder(receipt)
+		if err != nil {
+			return 0, 0, 0, err
+		}
+		due = after(now, int64(d))
+		q.st.giveBack(b, off, now, due)
+		if b.kind(off) == moving {
+			return x.seq, visibilityMoving, now, nil
+		}
+		return x.seq, visibilityReleased, due, nil
+	})
+	return due, err
+}
+
+// errNothing ends a change of visibility that has nothing to do.
+var errNothing = errors.New("nothing to do")
+
+// visibility makes and records one change of a lease. change is called under mu, everything due taken into account; it
+// returns what to record. Dead letters that the change brings about have been moved when it returns.
+//
+//	step                                   dies here: after the next Open
+//	1 take room, under mu: check, change,  as before
+//	  VISIBILITY into the open frame
+//	2 the frame is written, answer         changed
+func (q *Queue) visibility(change func(now int64) (seq uint64, what byte, due int64, err error)) error {
+	c := q.spool.commit
+	need := int64(store.RecordSize(64, 0))
+	if err := c.Admit(need); err != nil {
+		return q.spool.failure(err)
+	}
+	now, err := q.lock()
+	if err != nil {
+		c.Forgo(need)
+		return err
+	}
+	r := visibilityRecord{queue: q.id, at: now}
+	if r.seq, r.change, r.due, err = change(now); err != nil {
+		q.unlock(now)
+		c.Forgo(need)
+		if err == errNothing {
+			return nil
+		}
+		return err
+	}
+	q.scratch = q.scratch[:0]
+	r.encode(&q.scratch)
+	c.Begin()
+	pos := c.Add(recordVisibility, q.scratch, 0)
+	c.End(need)
+	if len(q.st.moves) > 0 {
+		q.makeMoves()
+	}
+	q.unlock(now)
+	return q.spool.failure(c.Wait(pos, q.spool.receiveLevel))
+}

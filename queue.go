@@ -1,0 +1,271 @@
+package spool
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/spoolmq/spool/store"
+)
+
+// Limits of a batch.
+const (
+	MaxBatch      = 1024     // messages of a SendBatch or ReceiveBatch, receipts of a DeleteBatch
+	MaxBatchBytes = 16 << 20 // bytes of bodies and attributes in a batch
+)
+
+// NoDelay as a Message's Delay makes it active at once, whatever the queue's Delay is.
+const NoDelay time.Duration = -1
+
+// Limits of a message's attributes.
+const (
+	maxAttributes     = 64
+	maxAttributeBytes = 64 << 10
+)
+
+// A Message is what a producer sends.
+type Message struct {
+	Body       []byte            // 1 to Meta.MaxMessageSize bytes, any bytes; not kept after the call
+	Delay      time.Duration     // 0 = the queue's Delay, NoDelay = none, otherwise at least 1 ns and less than Retention
+	Attributes map[string]string // optional headers, arbitrary bytes, keys not empty; at most 64, keys and values at most 64 KiB together
+}
+
+// A Queue is one queue of a spool. All methods may be called from any number of goroutines. They answer ErrClosed after
+// the spool was closed and ErrQueueNotFound after the queue was deleted, for ever. A context that is done already means
+// no effect and its error; from then on a call is not interrupted but while it waits for messages.
+type Queue struct {
+	spool *Spool
+	id    uint32 // immutable; never used again
+	name  string // immutable once the spool is open
+
+	meta    atomic.Pointer[Meta]     // as in st.meta; what it points to is immutable
+	feeders atomic.Pointer[[]*Queue] // queues whose dead letters come here; written under the spool's set lock
+	dropped atomic.Bool              // written under mu
+	origin  store.Position           // immutable; of the record that made it, 0 when it was there at Open
+	moveAt  atomic.Int64             // a dead letter may be due here at this instant; never = no dead-letter rule
+	alarm   alarm                    // guarded by the clock's mu
+
+	mu       sync.Mutex
+	st       *state         // guarded by mu
+	waiters  waiters        // guarded by mu
+	target   *Queue         // guarded by mu; where dead letters go
+	armed    int64          // guarded by mu; what the clock was told
+	moved    sync.Cond      // with mu; a move has ended
+	scratch  encoder        // guarded by mu
+	receive  receiveRecord  // guarded by mu; scratch
+	erasing  []erased       // guarded by mu; scratch
+	newest   []leased       // guarded by mu; scratch: leases that are not on the wheel yet
+	basis    store.Position // guarded by mu; position of the newest record that holds all of the queue but its messages
+	saved    store.Position // guarded by mu; what the key of its record in the index ends with; 0 = none
+	included store.Position // guarded by mu; replay: older records are in what was loaded
+}
+
+type leased struct {
+	b   *block
+	off int
+}
+
+func newQueue(s *Spool, st *state) *Queue {
+	q := &Queue{spool: s, id: st.id, name: st.name, st: st, armed: never}
+	q.moved.L = &q.mu
+	meta := st.meta
+	q.meta.Store(&meta)
+	q.moveAt.Store(never)
+	return q
+}
+
+// Name is the queue's name.
+func (q *Queue) Name() string { return q.name }
+
+// Meta is what the queue is set to, every default filled in.
+func (q *Queue) Meta() Meta { return q.meta.Load().clone() }
+
+// enter begins a call: it answers what comes before all arguments. leave must follow when it returns nil.
+func (q *Queue) enter(ctx context.Context) error {
+	if err := q.spool.enter(ctx); err != nil {
+		return err
+	}
+	if q.dropped.Load() {
+		q.spool.leave()
+		return ErrQueueNotFound
+	}
+	return nil
+}
+
+// lock takes mu with everything taken into account that is due now, here and where dead letters come from. It returns
+// the instant of the observation.
+func (q *Queue) lock() (now int64, err error) {
+	if feeders := q.feeders.Load(); feeders != nil {
+		for _, f := range *feeders {
+			if f.moveAt.Load() <= q.spool.now() {
+				f.mu.Lock()
+				f.unlock(f.settle())
+			}
+		}
+	}
+	q.mu.Lock()
+	now = q.settle()
+	if q.dropped.Load() {
+		q.unlock(now)
+		return 0, ErrQueueNotFound
+	}
+	return now, nil
+}
+
+// settle takes everything into account that is due at the instant it begins, and returns that instant. It lets others
+// have mu between steps. Dead letters are moved, and have reached their level, when it returns. Caller holds mu.
+func (q *Queue) settle() (now int64) {
+	now = q.spool.now()
+	for q.st.wake() <= now || q.st.count[moving] > 0 {
+		more := q.st.advance(now)
+		switch {
+		case len(q.st.moves) > 0:
+			q.makeMoves()
+		case q.st.count[moving] > 0:
+			q.moved.Wait()
+		case !more:
+			return now
+		default:
+			q.yield(now)
+		}
+	}
+	return now
+}
+
+// makeMoves makes the dead-letter moves that are due. Caller holds mu; it is released meanwhile.
+func (q *Queue) makeMoves() {
+	moves := q.st.moves
+	q.st.moves = nil
+	q.mu.Unlock()
+	q.spool.moveAll(q, moves)
+	q.mu.Lock()
+	q.moved.Broadcast()
+}
+
+// yield lets others have mu. Caller holds mu.
+func (q *Queue) yield(now int64) {
+	q.unlock(now)
+	runtime.Gosched()
+	q.mu.Lock()
+}
+
+// unlock gives waiting receivers what has become active, tells the clock what comes next, and releases mu.
+func (q *Queue) unlock(now int64) {
+	if q.waiters.n > 0 && q.st.count[active]+q.st.count[hidden] > 0 {
+		q.dispatch(now)
+	}
+	at := q.st.wake()
+	if q.st.count[moving] > 0 {
+		at = now // whoever makes the moves looks at what comes next when they are made
+	} else if at < q.armed {
+		q.armed = at
+		q.spool.clock.set(q, at)
+	}
+	if q.target != nil {
+		q.moveAt.Store(at)
+	}
+	q.mu.Unlock()
+}
+
+// tick is the clock's call: something fell due that nobody has looked at. It does no I/O: moves are the worker's.
+func (q *Queue) tick() {
+	q.mu.Lock()
+	q.armed = never
+	now := q.spool.now()
+	for q.st.wake() <= now && q.st.advance(now) && len(q.st.moves) == 0 {
+		q.yield(now)
+		q.armed = never
+	}
+	if len(q.st.moves) > 0 {
+		q.spool.worker.add(q)
+	}
+	q.unlock(now)
+	q.spool.keeper.dirty() // space may have become free
+}
+
+// dispatch hands what is active to receivers that wait, oldest to first. Where the log has no room at hand it leaves
+// that to the worker. Caller holds mu.
+func (q *Queue) dispatch(now int64) {
+	c := q.spool.commit
+	for q.waiters.n > 0 && q.st.count[active]+q.st.count[hidden] > 0 {
+		need := receiveNeed(q.waiters.first.max)
+		if !c.TryAdmit(need) {
+			q.spool.worker.add(q)
+			return
+		}
+		c.Begin()
+		handed := q.hand(now)
+		c.End(need)
+		q.armNewest()
+		if !handed {
+			return
+		}
+	}
+}
+
+// hand gives the first waiter what is active, or active but for its send's level: a receiver waits for that level too.
+// Caller holds mu and has begun a commit with room for it.
+func (q *Queue) hand(now int64) bool {
+	w := q.waiters.first
+	visibility := w.visibility
+	if visibility == 0 {
+		visibility = q.st.meta.VisibilityTimeout
+	}
+	w.grants = q.take(w.grants[:0], w.max, now, after(now, int64(visibility)), true)
+	if len(w.grants) == 0 {
+		return false
+	}
+	w.pos = q.recordReceive(now, w.grants)
+	q.waiters.remove(w)
+	w.ready <- struct{}{}
+	return true
+}
+
+// take leases up to max of the oldest active messages until due, at most MaxBatchBytes of them but always one, and
+// appends them to grants. Caller holds mu, and calls armNewest before it releases it.
+func (q *Queue) take(grants []grant, max int, now, due int64, hiddenToo bool) []grant {
+	total := 0
+	for len(grants) < max {
+		b, off := q.st.oldest()
+		if b == nil && hiddenToo {
+			b, off = q.st.oldestHidden()
+		}
+		if b == nil {
+			break
+		}
+		pl := q.st.cursor.get(&b.places, off)
+		if total += pl.size; total > MaxBatchBytes && len(grants) > 0 {
+			break
+		}
+		nonce := q.spool.nonce()
+		e := q.st.lease(b, off, now, due, nonce)
+		q.newest = append(q.newest, leased{b, off})
+		grants = append(grants, grant{b.first() + uint64(off), nonce, pl.pos, pl.size, due, e.first, e.receives, e.rewinds})
+	}
+	return grants
+}
+
+// armNewest puts the ends of new leases on the wheel: after their receivers were woken. Caller holds mu.
+func (q *Queue) armNewest() {
+	for _, l := range q.newest {
+		q.st.arm(l.b, l.b.entry(l.off))
+	}
+	q.newest = q.newest[:0]
+}
+
+// recordReceive records grants. Caller holds mu and has begun a commit.
+func (q *Queue) recordReceive(now int64, grants []grant) store.Position {
+	r := &q.receive
+	r.queue, r.at, r.due, r.items = q.id, now, grants[0].due, r.items[:0]
+	for _, g := range grants {
+		r.items = append(r.items, received{g.seq, g.nonce, g.receives})
+	}
+	q.scratch = q.scratch[:0]
+	r.encode(&q.scratch)
+	return q.spool.commit.Add(recordReceive, q.scratch, 0)
+}
+
+// receiveNeed is what a receive of n messages may append.
+func receiveNeed(n int) int64 { return int64(store.RecordSize(40+24*n, 0)) }

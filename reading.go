@@ -1,0 +1,72 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spoolmq/spool/store"
+)
+
+// stored is a message as the log has it. Its slices are its own.
+type stored struct {
+	body   []byte
+	attrs  []byte
+	at     int64
+	epoch  uint32
+	origin *Origin
+}
+
+// open reads the message whose record lies at pos, size bytes of content, and verifies that it is the one meant.
+func (q *Queue) open(pos store.Position, seq uint64, size int) (m stored, err error) {
+	raw, err := q.spool.disk.ReadRecord(pos, make([]byte, 0, store.RecordSize(64, size)))
+	if err != nil {
+		return m, q.spool.readFailure(err)
+	}
+	r, _, err := store.NextRecord(raw)
+	if err != nil {
+		return m, storeError(&store.CorruptError{File: "log", Offset: int64(pos), Reason: err.Error()})
+	}
+	var to sendRecord
+	d := decoder{b: r.Head}
+	switch r.Type {
+	case recordSend:
+		to.decode(&d)
+	case recordDeadLetter:
+		var x deadLetterRecord
+		x.decode(&d)
+		to = x.to
+		m.origin = &Origin{x.origin.queue, x.origin.id, instantTime(x.origin.enqueuedAt), int(x.origin.receives), x.origin.reason}
+	}
+	if d.done() != nil || to.queue != q.id || to.seq != seq || len(r.Body) != size || to.attrs > size {
+		return m, storeError(&store.CorruptError{File: "log", Offset: int64(pos),
+			Reason: fmt.Sprintf("record of queue %d, message %d with %d bytes; want queue %d, message %d with %d", to.queue, to.seq, len(r.Body), q.id, seq, size)})
+	}
+	m.attrs, m.body = r.Body[:to.attrs:to.attrs], r.Body[to.attrs:]
+	m.at, m.epoch = to.at, to.epoch
+	return m, nil
+}
+
+// read reads a message as a Delivery without a lease.
+func (q *Queue) read(pos store.Position, seq uint64, size int) (*Delivery, uint32, error) {
+	m, err := q.open(pos, seq, size)
+	if err != nil {
+		return nil, 0, err
+	}
+	d := &Delivery{Body: m.body, EnqueuedAt: instantTime(m.at), DeadLetter: m.origin}
+	if len(m.attrs) > 0 {
+		d.Attributes = decodeAttributes(&decoder{b: m.attrs})
+	}
+	return d, m.epoch, nil
+}
+
+// readFailure translates an error of a read: what is not damage to one record stops the spool.
+func (s *Spool) readFailure(err error) error {
+	switch {
+	case errors.Is(err, store.ErrGone):
+		return err
+	case errors.Is(err, store.ErrCorrupt):
+		return storeError(err)
+	}
+	s.commit.Fail(err)
+	return s.failure(err)
+}

@@ -1,0 +1,316 @@
+package spool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/spoolmq/spool/store"
+)
+
+// A Delivery is what a consumer receives: a message, leased to it until VisibleAt. Body belongs to the caller. The
+// methods may be called from several goroutines; reading VisibleAt beside Extend or Release may not.
+type Delivery struct {
+	ID              string // the same at every delivery of the message; at most 64 characters of [A-Za-z0-9_-]
+	Body            []byte
+	Attributes      map[string]string // nil when there are none
+	EnqueuedAt      time.Time         // when it was sent, not when a delay ended
+	FirstReceivedAt time.Time         // the first receive since the send or the last rewind
+	VisibleAt       time.Time         // this lease ends here
+	Receives        int               // 1 at the first delivery; restarts after a rewind
+	Rewinds         int               // how often a rewind brought it back
+	Receipt         string            // names this delivery; at most 128 characters of [A-Za-z0-9_-]; valid until VisibleAt, also across a restart
+	DeadLetter      *Origin           // where a message came from that a dead-letter rule moved here; nil for others
+
+	queue *Queue
+}
+
+// An Origin says where a message came from that a dead-letter rule moved.
+type Origin struct {
+	Queue      string    // the queue it was sent to
+	ID         string    // its ID there
+	EnqueuedAt time.Time // when it was sent there
+	Receives   int       // how often it was delivered there
+	Reason     string    // "max-receives" or "max-age"
+}
+
+// Reasons of an Origin.
+const (
+	reasonMaxReceives = "max-receives"
+	reasonMaxAge      = "max-age"
+)
+
+// A ReceiveOption changes one receive.
+type ReceiveOption func(*receiveOptions)
+
+type receiveOptions struct {
+	wait          time.Duration
+	waitSet       bool
+	visibility    time.Duration
+	visibilitySet bool
+}
+
+// Wait makes a receive wait up to d for a message instead of Meta.PollingWait; d in [0, 24 h], 0 = do not wait. With
+// Deliveries it ends the loop when nothing came for d.
+func Wait(d time.Duration) ReceiveOption {
+	return func(o *receiveOptions) { o.wait, o.waitSet = d, true }
+}
+
+// Visibility makes the lease last d instead of Meta.VisibilityTimeout; d in (0, 365 days].
+func Visibility(d time.Duration) ReceiveOption {
+	return func(o *receiveOptions) { o.visibility, o.visibilitySet = d, true }
+}
+
+func readOptions(opts []ReceiveOption) (o receiveOptions, err error) {
+	for _, opt := range opts {
+		if opt == nil {
+			return o, badArgument("option", "nil", "Wait or Visibility")
+		}
+		opt(&o)
+	}
+	if o.waitSet && (o.wait < 0 || o.wait > maxPollingWait) {
+		return o, badArgument("Wait", o.wait, fmt.Sprintf("0s to %v", maxPollingWait))
+	}
+	if o.visibilitySet && (o.visibility <= 0 || o.visibility > maxVisibility) {
+		return o, badArgument("Visibility", o.visibility, fmt.Sprintf("1ns to %v", maxVisibility))
+	}
+	return o, nil
+}
+
+// Receive leases the oldest active message to the caller: it is invisible to others until the lease ends, or it is
+// deleted. When there is none it waits, first come first served, and answers ErrNoMessage when the wait is over. A
+// context that ends while it waits is answered with the context's error and takes no message.
+//
+// A message whose body cannot be read any more answers ErrCorrupt to one call; it is then passed over for that lease.
+func (q *Queue) Receive(ctx context.Context, opts ...ReceiveOption) (*Delivery, error) {
+	ds, err := q.receiveMany(ctx, 1, opts)
+	if err != nil {
+		return nil, err
+	}
+	return ds[0], nil
+}
+
+// ReceiveBatch is Receive for up to max messages, max in [1, MaxBatch]. It returns as soon as there is one, with what is
+// there, and never waits to fill; it stops at MaxBatchBytes but always takes one.
+func (q *Queue) ReceiveBatch(ctx context.Context, max int, opts ...ReceiveOption) ([]*Delivery, error) {
+	return q.receiveMany(ctx, max, opts)
+}
+
+func (q *Queue) receiveMany(ctx context.Context, max int, opts []ReceiveOption) ([]*Delivery, error) {
+	if err := q.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer q.spool.leave()
+	o, err := readOptions(opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkMax(max); err != nil {
+		return nil, err
+	}
+	for {
+		grants, pos, err := q.acquire(ctx, max, o)
+		if err != nil {
+			return nil, err
+		}
+		ds, err := q.deliver(grants, pos)
+		if len(ds) > 0 || err != nil {
+			return ds, err
+		}
+	}
+}
+
+func checkMax(max int) error {
+	if max < 1 || max > MaxBatch {
+		return badArgument("max", max, fmt.Sprintf("1 to %d", MaxBatch))
+	}
+	return nil
+}
+
+// acquire leases up to max messages, waiting for the first if need be, and returns the position of their RECEIVE.
+//
+//	step                                   dies here: after the next Open
+//	1 take room, under mu: lease, count,   visible
+//	  nonce; RECEIVE into the open frame
+//	2 the frame is written                 leased, or visible; nobody had an answer
+//	3 bodies are read, answer              leased until its end
+func (q *Queue) acquire(ctx context.Context, max int, o receiveOptions) ([]grant, store.Position, error) {
+	c := q.spool.commit
+	need := receiveNeed(max)
+	if err := c.Admit(need); err != nil {
+		return nil, 0, q.spool.failure(err)
+	}
+	now, err := q.lock()
+	if err != nil {
+		c.Forgo(need)
+		return nil, 0, err
+	}
+	wait := q.st.meta.PollingWait
+	if o.waitSet {
+		wait = o.wait
+	}
+	visibility := q.st.meta.VisibilityTimeout
+	if o.visibilitySet {
+		visibility = o.visibility
+	}
+	grants := q.take(nil, max, now, after(now, int64(visibility)), wait > 0)
+	if len(grants) > 0 {
+		c.Begin()
+		pos := q.recordReceive(now, grants)
+		c.End(need)
+		q.armNewest()
+		q.unlock(now)
+		return grants, pos, nil
+	}
+	if wait == 0 {
+		q.unlock(now)
+		c.Forgo(need)
+		return nil, 0, ErrNoMessage
+	}
+	if err := q.spool.refusal(); err != nil { // Close or a failure has been here and woken those who waited
+		q.unlock(now)
+		c.Forgo(need)
+		return nil, 0, err
+	}
+	w := q.spool.newWaiter()
+	w.max, w.visibility = max, o.visibility
+	q.waiters.push(w)
+	q.unlock(now)
+	c.Forgo(need)
+	return q.await(ctx, w, wait)
+}
+
+// await waits until the waiter is given messages, or it leaves with nothing. Whoever wakes it has taken it off the
+// list: a context or a timer that ends at the same moment comes too late, and the messages are the caller's.
+func (q *Queue) await(ctx context.Context, w *waiter, wait time.Duration) ([]grant, store.Position, error) {
+	defer q.spool.freeWaiter(w)
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	err := ErrNoMessage
+	select {
+	case <-w.ready:
+		return w.grants, w.pos, w.err
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-timer.C:
+	}
+	q.mu.Lock()
+	if err == ErrNoMessage && w.listed {
+		// What falls due at this very instant is still in time.
+		q.unlock(q.settle())
+		q.mu.Lock()
+	}
+	left := w.listed
+	if left {
+		q.waiters.remove(w)
+	}
+	q.mu.Unlock()
+	if left {
+		return nil, 0, err
+	}
+	<-w.ready
+	return w.grants, w.pos, w.err
+}
+
+// deliver waits until the receive has reached its level, and every message its send's, and reads the bodies.
+func (q *Queue) deliver(grants []grant, pos store.Position) ([]*Delivery, error) {
+	s := q.spool
+	if err := s.failure(s.commit.Wait(pos, s.receiveLevel)); err != nil {
+		return nil, err
+	}
+	ds := make([]*Delivery, 0, len(grants))
+	var bad error
+	for i := range grants {
+		g := &grants[i]
+		if err := s.failure(s.commit.Wait(g.pos, s.level)); err != nil {
+			return nil, err
+		}
+		d, epoch, err := q.read(g.pos, g.seq, g.size)
+		if errors.Is(err, store.ErrGone) {
+			continue // purged between the lease and the read
+		}
+		if err != nil {
+			bad = err
+			if !errors.Is(err, ErrCorrupt) {
+				return nil, err
+			}
+			if err := q.passOver(g); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		q.fill(d, epoch, g)
+		ds = append(ds, d)
+	}
+	if len(ds) == 0 {
+		return nil, bad
+	}
+	return ds, nil
+}
+
+// fill adds what the lease says to what the log said.
+func (q *Queue) fill(d *Delivery, epoch uint32, g *grant) {
+	d.ID, d.Receipt = q.spool.sealer.seal(delivery{q.id, g.seq, g.nonce}, epoch)
+	d.FirstReceivedAt, d.VisibleAt = instantTime(g.first), instantTime(g.due)
+	d.Receives, d.Rewinds = int(g.receives), int(g.rewinds)
+	d.queue = q
+}
+
+// passOver takes back the receive of a message that could not be read: it stays leased, to nobody, until the lease
+// ends, and the receive does not count.
+func (q *Queue) passOver(g *grant) error {
+	return q.visibility(func(now int64) (uint64, byte, int64, error) {
+		b, off := q.st.locate(g.seq)
+		if b == nil || b.kind(off) != inactive || b.entry(off).nonce != g.nonce {
+			return 0, 0, 0, errNothing
+		}
+		q.st.unread(b, b.entry(off), g.due)
+		return g.seq, visibilityUnread, g.due, nil
+	})
+}
+
+// Deliveries receives one message for each turn of a loop:
+//
+//	for d, err := range q.Deliveries(ctx) { … }
+//
+// Nothing is received ahead of the loop's body. It goes on while the queue is idle, whatever Meta.PollingWait is, unless
+// Wait(d) is given: then it ends when nothing came for d, so Wait(0) drains. When ctx ends it just ends; any other error
+// is handed to the body once and ends it.
+func (q *Queue) Deliveries(ctx context.Context, opts ...ReceiveOption) iter.Seq2[*Delivery, error] {
+	return func(yield func(*Delivery, error) bool) {
+		o, err := readOptions(opts)
+		endless := err == nil && !o.waitSet
+		use := opts
+		if endless {
+			use = append(append([]ReceiveOption(nil), opts...), Wait(maxPollingWait))
+		}
+		for {
+			d, err := q.Receive(ctx, use...)
+			switch {
+			case err == nil:
+				if !yield(d, nil) {
+					return
+				}
+			case errors.Is(err, ErrNoMessage):
+				if !endless {
+					return
+				}
+			case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+				return
+			default:
+				yield(nil, err)
+				return
+			}
+		}
+	}
+}
+
+// instantTime is an instant as users see it; 0 is the zero time.
+func instantTime(ns int64) time.Time {
+	if ns == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, ns)
+}

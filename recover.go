@@ -1,0 +1,404 @@
+package spool
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/spoolmq/spool/rewind"
+	"github.com/spoolmq/spool/store"
+)
+
+// recover brings the spool to the state that the log tells of: the index as far as it reaches, then the records behind
+// it. shelf is nil for a spool without an index.
+func (s *Spool) recover(shelf *shelf) error {
+	s.keeper = newKeeper(shelf)
+	r := &replay{spool: s, queues: map[uint32]*Queue{}}
+	from, err := shelf.load(r)
+	if err != nil {
+		return err
+	}
+	if err := s.disk.Replay(from, r.frame); err != nil {
+		return err
+	}
+	wall := time.Now()
+	s.opened, s.base = wall, max(wall.UnixNano(), s.disk.Info().HighWater, r.high)
+	return r.finish()
+}
+
+// A replay applies the records of a log to queues, in the order of the log. Records hold outcomes, so it runs no timer
+// and looks at no setting. What the index brought in knows the position it includes: older records are skipped for it.
+type replay struct {
+	spool  *Spool
+	queues map[uint32]*Queue // by id; one without a name has not been told of yet
+	high   int64             // the highest instant seen
+	lastID uint32
+	idPos  store.Position
+
+	send    sendRecord // scratch
+	letter  deadLetterRecord
+	receive receiveRecord
+	erase   deleteRecord
+}
+
+func (r *replay) frame(pos store.Position, payload []byte) error {
+	at := pos + store.FrameHeaderSize
+	for rest := payload; len(rest) > 0; {
+		rec, next, err := store.NextRecord(rest)
+		if err == nil {
+			err = r.record(at, rec)
+		}
+		if err != nil {
+			return &store.CorruptError{File: "log", Offset: int64(at), Reason: err.Error()}
+		}
+		at += store.Position(len(rest) - len(next))
+		rest = next
+	}
+	return nil
+}
+
+func (r *replay) record(pos store.Position, rec store.Record) error {
+	d := &decoder{b: rec.Head}
+	switch rec.Type {
+	case recordSend:
+		r.send.decode(d)
+		return r.decoded(d, func() { r.sent(pos, &r.send, len(rec.Body), true) })
+	case recordReceive:
+		r.receive.decode(d)
+		return r.decoded(d, func() { r.received(pos, &r.receive) })
+	case recordDelete:
+		r.erase.decode(d)
+		return r.decoded(d, func() { r.erased(pos, &r.erase) })
+	case recordVisibility:
+		var v visibilityRecord
+		v.decode(d)
+		return r.decoded(d, func() { r.visibility(pos, &v) })
+	case recordRewind:
+		var w rewindRecord
+		w.decode(d)
+		return r.decoded(d, func() { r.rewound(pos, &w) })
+	case recordQueue:
+		var q queueRecord
+		q.decode(d)
+		return r.decoded(d, func() { r.queue(pos, &q) })
+	case recordDeadLetter:
+		r.letter.decode(d)
+		return r.decoded(d, func() { r.moved(pos, &r.letter, len(rec.Body)) })
+	case recordSnapshot:
+		var q snapshotRecord
+		q.decode(d)
+		return r.decoded(d, func() { r.snapshot(pos, &q) })
+	case recordIDs:
+		id := uint32(d.uv())
+		return r.decoded(d, func() { r.saw(id, pos) })
+	}
+	return fmt.Errorf("record of unknown type %d", rec.Type)
+}
+
+func (r *replay) decoded(d *decoder, apply func()) error {
+	if err := d.done(); err != nil {
+		return err
+	}
+	apply()
+	return nil
+}
+
+// saw notes the highest queue id and where it is told.
+func (r *replay) saw(id uint32, pos store.Position) {
+	if id >= r.lastID {
+		r.lastID, r.idPos = id, pos
+	}
+}
+
+// find returns the state of a queue and whether the record is news to it. A queue that has not been told of yet is begun
+// empty: its SNAPSHOT, or its end, must follow.
+func (r *replay) find(id uint32, pos store.Position, at int64) (q *Queue, news bool) {
+	r.high = max(r.high, at)
+	q = r.queues[id]
+	if q == nil {
+		q = newQueue(r.spool, newState(id, "", Meta{}, at))
+		r.queues[id] = q
+	}
+	return q, pos >= q.included
+}
+
+// open returns a block that the record is news to, brought up to what was true before the record, or nil.
+func (st *state) open(seq uint64, pos store.Position) (*block, int) {
+	b := st.block(seq >> blockBits)
+	if b == nil || pos < b.included {
+		return nil, 0
+	}
+	st.refreshTo(b, uint64(pos))
+	return b, int(seq & blockMask)
+}
+
+func (r *replay) sent(pos store.Position, m *sendRecord, size int, count bool) {
+	q, news := r.find(m.queue, pos, m.at)
+	st := q.st
+	if news {
+		st.next, st.lastAt = max(st.next, m.seq+1), max(st.lastAt, m.at)
+		if count {
+			st.sent++
+		}
+	}
+	if m.seq < st.floors.purged {
+		return
+	}
+	off := int(m.seq & blockMask)
+	if b := st.block(m.seq >> blockBits); b != nil && (pos < b.included || off < b.places.n) {
+		return
+	}
+	b := st.ensure(m.seq)
+	if b.places.n == 0 {
+		b.generation = m.generation
+	}
+	st.refreshTo(b, uint64(pos))
+	st.insert(b, off, place{pos, size, m.at}, m.delay)
+	if m.delay > 0 {
+		b.entry(off).kind = delayed
+		st.shift(b, off, pending, delayed)
+	} else {
+		st.shift(b, off, hidden, active)
+	}
+}
+
+func (r *replay) received(pos store.Position, m *receiveRecord) {
+	q, news := r.find(m.queue, pos, m.at)
+	if news {
+		q.st.received += int64(len(m.items))
+	}
+	for _, x := range m.items {
+		b, off := q.st.open(x.seq, pos)
+		if b == nil || b.kind(off) == gone {
+			continue
+		}
+		q.st.shift(b, off, b.kind(off), inactive)
+		e := b.put(off)
+		e.kind, e.due, e.nonce, e.receives = inactive, m.due, x.nonce, x.receives
+		if e.first == 0 {
+			e.first = m.at
+		}
+	}
+}
+
+func (r *replay) erased(pos store.Position, m *deleteRecord) {
+	q, news := r.find(m.queue, pos, m.at)
+	if news {
+		q.st.erased += int64(len(m.items))
+	}
+	for _, x := range m.items {
+		b, off := q.st.open(x.seq, pos)
+		if b == nil || b.kind(off) == gone {
+			continue
+		}
+		if !x.kept {
+			q.st.remove(b, off)
+			continue
+		}
+		q.st.shift(b, off, b.kind(off), rewindable)
+		e := b.put(off)
+		e.kind, e.due = rewindable, 0
+	}
+}
+
+func (r *replay) visibility(pos store.Position, m *visibilityRecord) {
+	q, news := r.find(m.queue, pos, m.at)
+	if news && m.change == visibilityUnread {
+		q.st.received--
+	}
+	b, off := q.st.open(m.seq, pos)
+	if b == nil || b.kind(off) == gone {
+		return
+	}
+	k, e := b.kind(off), b.put(off)
+	to := inactive
+	e.due = m.due
+	switch m.change {
+	case visibilityReleased:
+		if to = delayed; m.due <= m.at {
+			to, e.due = active, 0
+		}
+	case visibilityUnread:
+		if e.receives--; e.receives == 0 {
+			e.first = 0
+		}
+	}
+	q.st.shift(b, off, k, to)
+	e.kind = to
+}
+
+func (r *replay) rewound(pos store.Position, m *rewindRecord) {
+	if q, news := r.find(m.queue, pos, m.at); news {
+		q.st.event(rewind.Event{Generation: m.generation, Instant: m.instant, At: m.at, Pos: uint64(pos)})
+	}
+}
+
+// event adds an event to the history under the generation it was recorded with.
+func (st *state) event(ev rewind.Event) {
+	if st.history.Generation()+1 != ev.Generation {
+		// The queue was begun empty: what came before is not needed, since its blocks were sent later.
+		if err := st.history.Restore(ev.Generation-1, nil); err != nil {
+			return
+		}
+	}
+	st.history.Add(ev.Instant, ev.At, ev.Pos, ev.Drop)
+}
+
+func (r *replay) queue(pos store.Position, m *queueRecord) {
+	r.saw(m.queue, pos)
+	q, news := r.find(m.queue, pos, m.at)
+	if m.change == queueDropped {
+		delete(r.queues, m.queue)
+		return
+	}
+	if m.change == queueSet {
+		q.st.lapseUpTo(pos, m.at)
+	}
+	if m.change == queuePurged {
+		q.st.purgeUpTo(pos, m.floors.purged)
+	}
+	if !news {
+		return
+	}
+	q.rename(m.name)
+	q.st.meta, q.st.floors = m.meta, m.floors
+	switch m.change {
+	case queueCreated:
+		q.st.created, q.st.modified = m.at, m.at
+		q.basis = pos
+	case queueSet:
+		q.st.modified = m.at
+		if m.drop != nil {
+			m.drop.Pos = uint64(pos)
+			q.st.event(*m.drop)
+		}
+	}
+}
+
+// lapseUpTo ends the leases that were over when settings changed: the rules that were looked at then were the old ones.
+// What they moved has a record of its own.
+func (st *state) lapseUpTo(pos store.Position, at int64) {
+	st.each(func(*summary) bool { return false }, func(b *block) bool {
+		if pos < b.included {
+			return true
+		}
+		st.refreshTo(b, uint64(pos))
+		for i := range b.entries {
+			if e := &b.entries[i]; e.kind == inactive && e.due <= at {
+				st.shift(b, int(e.off), inactive, active)
+				e.kind, e.due = active, 0
+			}
+		}
+		return true
+	})
+}
+
+// purgeUpTo makes the messages below a sequence gone.
+func (st *state) purgeUpTo(pos store.Position, below uint64) {
+	st.each(func(*summary) bool { return false }, func(b *block) bool {
+		if pos < b.included || b.first() >= below {
+			return true
+		}
+		st.refreshTo(b, uint64(pos))
+		for off := b.next(0); off >= 0 && b.first()+uint64(off) < below; off = b.next(off + 1) {
+			st.remove(b, off)
+		}
+		return true
+	})
+}
+
+func (r *replay) moved(pos store.Position, m *deadLetterRecord, size int) {
+	q, _ := r.find(m.source, pos, m.to.at)
+	if b, off := q.st.open(m.sourceSeq, pos); b != nil && b.kind(off) != gone {
+		q.st.remove(b, off)
+	}
+	r.sent(pos, &m.to, size, false)
+}
+
+func (r *replay) snapshot(pos store.Position, m *snapshotRecord) {
+	r.saw(m.queue, pos)
+	if q, news := r.find(m.queue, pos, m.at); news {
+		q.restore(m)
+		q.basis = pos
+	}
+}
+
+// restore makes a queue what a snapshot says, but for its messages.
+func (q *Queue) restore(m *snapshotRecord) {
+	q.rename(m.name)
+	st := q.st
+	st.meta, st.floors, st.next, st.lastAt = m.meta, m.floors, m.next, m.lastAt
+	st.sent, st.received, st.erased = m.sent, m.received, m.deleted
+	st.created, st.modified = m.created, m.modified
+	// Events that are in it and in the history are the same ones; Restore refuses nothing that was encoded.
+	_ = st.history.Restore(m.generation, m.events)
+}
+
+func (q *Queue) rename(name string) { q.name, q.st.name = name, name }
+
+// finish makes what was replayed ready for use.
+func (r *replay) finish() error {
+	s := r.spool
+	s.byID, s.lastID, s.idPos = r.queues, r.lastID, r.idPos
+	for id, q := range s.byID {
+		if q.name == "" {
+			return &store.CorruptError{File: "log", Offset: int64(s.disk.Start()), Reason: fmt.Sprintf("queue %d has records but no beginning", id)}
+		}
+		s.byName[fold(q.name)] = q
+		meta := q.st.meta
+		q.meta.Store(&meta)
+	}
+	for _, q := range s.byID {
+		if dl := q.st.meta.DeadLetter; dl != nil {
+			target := s.byName[fold(dl.Queue)]
+			if target == nil {
+				return &store.CorruptError{File: "log", Offset: int64(s.disk.Start()), Reason: fmt.Sprintf("queue %q has the dead-letter queue %q, which is not there", q.name, dl.Queue)}
+			}
+			s.bind(q, target)
+		}
+		q.st.finish()
+	}
+	return nil
+}
+
+// finish brings blocks up to date, counts, and puts deadlines on the wheel.
+func (st *state) finish() {
+	st.count = [kinds]int64{}
+	var blocks []*block
+	for _, s := range st.dir {
+		if s == nil {
+			continue
+		}
+		s.count, s.active = [kinds]int32{}, bitmap{}
+		for _, b := range s.blocks {
+			if b != nil {
+				blocks = append(blocks, b)
+			}
+		}
+	}
+	for _, b := range blocks {
+		dirty := b.dirty
+		st.refresh(b)
+		dirty = dirty || b.dirty
+		st.recount(b)
+		b.dirty = dirty
+		st.prune(b)
+	}
+	st.veiled = st.next
+	st.expireAt, st.fadeAt, st.ageAt = math.MinInt64, math.MinInt64, math.MinInt64
+}
+
+func (st *state) recount(b *block) {
+	b.count = [kinds]int32{}
+	b.ageMin = math.MaxInt64
+	for off := b.next(0); off >= 0; off = b.next(off + 1) {
+		k, e := b.kind(off), b.entry(off)
+		st.tally(b, k, 1)
+		if k == inactive || k == delayed {
+			e.timer = st.wheel.Schedule(e.due, b.first()+uint64(off))
+		}
+		if k == active || k == delayed {
+			b.ageMin = min(b.ageMin, st.ageBase(b, off, e))
+		}
+	}
+}

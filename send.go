@@ -1,0 +1,206 @@
+package spool
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spoolmq/spool/store"
+)
+
+// outgoing is a message that has been checked and whose bytes have been summed, outside all locks.
+type outgoing struct {
+	body  []byte
+	attrs []byte
+	sum   uint32
+	delay int64 // ns; 0 = none
+}
+
+// Send stores one message and returns its ID. A nil error means that it is stored at the spool's durability and visible
+// to Receive, or will be when its delay is over.
+//
+// Errors: ErrInvalidArgument for an empty body, a delay outside [1 ns, Retention), or attributes beyond their limits;
+// ErrMessageTooLarge beyond Meta.MaxMessageSize; ErrQueueFull at Meta.MaxMessages; ErrNoSpace; ErrStoreFailed. With any
+// but the last nothing is stored; with the last the outcome is unknown until the spool is opened again.
+//
+// ctx is looked at before the message is stored, never after. Send blocks for one commit: a write, and an fsync unless
+// the spool is Written.
+func (q *Queue) Send(ctx context.Context, m Message) (id string, err error) {
+	if err := q.enter(ctx); err != nil {
+		return "", err
+	}
+	defer q.spool.leave()
+	var out [1]outgoing
+	if out[0], err = prepare(q.meta.Load(), m); err != nil {
+		return "", err
+	}
+	first, err := q.send(out[:])
+	if err != nil {
+		return "", err
+	}
+	return messageID(q.id, q.spool.epoch, first), nil
+}
+
+// SendBatch stores 1 to MaxBatch messages, all or none, also across a crash. IDs come in the order of the messages,
+// whose sequence is consecutive. The errors are those of Send, and ErrBatchTooLarge when bodies and attributes are more
+// than MaxBatchBytes together; whatever is wrong with one message refuses all.
+func (q *Queue) SendBatch(ctx context.Context, ms []Message) (ids []string, err error) {
+	if err := q.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer q.spool.leave()
+	if len(ms) < 1 || len(ms) > MaxBatch {
+		return nil, badArgument("messages", len(ms), fmt.Sprintf("1 to %d of them", MaxBatch))
+	}
+	meta := q.meta.Load()
+	out := make([]outgoing, len(ms))
+	total := 0
+	for i, m := range ms {
+		if out[i], err = prepare(meta, m); err != nil {
+			return nil, fmt.Errorf("message %d of the batch: %w", i, err)
+		}
+		total += len(m.Body) + attributeBytes(m.Attributes)
+	}
+	if total > MaxBatchBytes {
+		return nil, fmt.Errorf("%w: %d bytes of bodies and attributes, limit %d", ErrBatchTooLarge, total, MaxBatchBytes)
+	}
+	first, err := q.send(out)
+	if err != nil {
+		return nil, err
+	}
+	ids = make([]string, len(ms))
+	for i := range ids {
+		ids[i] = messageID(q.id, q.spool.epoch, first+uint64(i))
+	}
+	return ids, nil
+}
+
+// prepare checks a message against a queue's settings.
+func prepare(meta *Meta, m Message) (outgoing, error) {
+	if len(m.Body) == 0 {
+		return outgoing{}, badArgument("Message.Body", "empty", fmt.Sprintf("1 to %d bytes", meta.MaxMessageSize))
+	}
+	out := outgoing{body: m.Body}
+	switch {
+	case m.Delay == 0:
+		out.delay = int64(meta.Delay)
+	case m.Delay == NoDelay:
+	case m.Delay < 0 || m.Delay >= meta.Retention:
+		return outgoing{}, badArgument("Message.Delay", m.Delay, fmt.Sprintf("NoDelay, or 1ns to less than Retention (%v)", meta.Retention))
+	default:
+		out.delay = int64(m.Delay)
+	}
+	if err := checkAttributes(m.Attributes); err != nil {
+		return outgoing{}, err
+	}
+	if len(m.Body) > meta.MaxMessageSize {
+		return outgoing{}, fmt.Errorf("%w: %d bytes, limit %d", ErrMessageTooLarge, len(m.Body), meta.MaxMessageSize)
+	}
+	if len(m.Attributes) > 0 {
+		encodeAttributes((*encoder)(&out.attrs), m.Attributes)
+	}
+	out.sum = store.BodySum(out.attrs, out.body)
+	return out, nil
+}
+
+func checkAttributes(attrs map[string]string) error {
+	if len(attrs) > maxAttributes {
+		return badArgument("Message.Attributes", len(attrs), fmt.Sprintf("at most %d", maxAttributes))
+	}
+	if _, ok := attrs[""]; ok {
+		return badArgument("Message.Attributes", "an empty key", "keys of at least 1 byte")
+	}
+	if n := attributeBytes(attrs); n > maxAttributeBytes {
+		return badArgument("Message.Attributes", fmt.Sprintf("%d bytes", n), fmt.Sprintf("at most %d bytes of keys and values", maxAttributeBytes))
+	}
+	return nil
+}
+
+func attributeBytes(attrs map[string]string) (n int) {
+	for k, v := range attrs {
+		n += len(k) + len(v)
+	}
+	return n
+}
+
+// send stores messages that were prepared and returns the sequence of the first.
+//
+//	step                                   dies here: after the next Open
+//	1 take room in the log                 nothing was there
+//	2 under mu: sequence, EnqueuedAt,      nothing was there
+//	  SEND into the open frame, hidden
+//	3 the frame is written                 there or not, all or none; nobody had an answer
+//	4 the frame is synced (Fsync)          there
+//	5 revealed, receivers woken, answer    there
+func (q *Queue) send(out []outgoing) (first uint64, err error) {
+	c := q.spool.commit
+	need := int64(0)
+	for i := range out {
+		need += sendNeed(&out[i])
+	}
+	if err := c.Admit(need); err != nil {
+		return 0, q.spool.failure(err)
+	}
+	now, err := q.lock()
+	if err == nil {
+		err = q.room(len(out))
+		if err != nil {
+			q.unlock(now)
+		}
+	}
+	if err != nil {
+		c.Forgo(need)
+		return 0, err
+	}
+	first = q.st.next
+	c.Begin()
+	var pos store.Position
+	for i := range out {
+		pos = q.append(&out[i], max(now, q.st.lastAt))
+	}
+	c.Hide(q, first, len(out))
+	c.End(need)
+	q.unlock(now)
+	return first, q.spool.failure(c.Wait(pos, q.spool.level))
+}
+
+// room tells whether n more messages may be stored. Caller holds mu.
+func (q *Queue) room(n int) error {
+	st := q.st
+	have := st.count[active] + st.count[inactive] + st.count[delayed] + st.count[moving] + st.count[hidden] + st.count[pending]
+	if have+int64(n) > st.meta.MaxMessages {
+		return fmt.Errorf("%w: %d messages and %d more, limit %d", ErrQueueFull, have, n, st.meta.MaxMessages)
+	}
+	return nil
+}
+
+// append records one message and makes it a hidden part of the state. Caller holds mu and has begun a commit.
+func (q *Queue) append(m *outgoing, at int64) store.Position {
+	r := sendRecord{queue: q.id, seq: q.st.next, at: at, epoch: q.spool.epoch,
+		generation: q.st.history.Generation(), delay: m.delay, attrs: len(m.attrs)}
+	q.scratch = q.scratch[:0]
+	r.encode(&q.scratch)
+	pos := q.spool.commit.Add(recordSend, q.scratch, m.sum, m.attrs, m.body)
+	q.st.add(place{pos, len(m.attrs) + len(m.body), at}, m.delay)
+	q.st.sent++
+	return pos
+}
+
+// sendNeed is what a message may append.
+func sendNeed(m *outgoing) int64 { return int64(store.RecordSize(64, len(m.attrs)+len(m.body))) }
+
+// reveal is the committer's call: sends have reached their level.
+func (s *Spool) reveal(hs []store.Hidden) {
+	for len(hs) > 0 {
+		q, n := hs[0].Owner.(*Queue), 1
+		for n < len(hs) && hs[n].Owner == hs[0].Owner {
+			n++
+		}
+		q.mu.Lock()
+		now := s.now()
+		for _, h := range hs[:n] {
+			q.st.reveal(h.First, h.N)
+		}
+		q.unlock(now)
+		hs = hs[n:]
+	}
+}

@@ -1,0 +1,401 @@
+package spool
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sort"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/spoolmq/spool/store"
+	"github.com/spoolmq/spool/store/memlog"
+	"github.com/spoolmq/spool/store/seglog"
+)
+
+// Bounds of WithMemoryBudget.
+const (
+	defaultMemoryBudget = 64 << 20
+	minMemoryBudget     = 8 << 20
+	maxMemoryBudget     = 1 << 40
+)
+
+// A Durability says what a nil error of a send, a delete or a change of settings means.
+type Durability uint8
+
+const (
+	Fsync   Durability = iota // it survives power loss; group commit makes it cheap
+	Written                   // it survives the death of the process; fsynced in the background at least once a second: a power loss takes at most the last second, and what is left is a prefix
+)
+
+// An Option sets up a spool at Open or OpenMemory.
+type Option func(*options)
+
+type options struct {
+	durability      Durability
+	durableReceives bool
+	logger          *slog.Logger
+	memoryBudget    int64
+	segmentSize     int64 // tests: all segments of this size
+	checkpointEvery int64 // tests: bytes of log between two checkpoints
+}
+
+// WithDurability chooses between Fsync, the default, and Written.
+func WithDurability(d Durability) Option { return func(o *options) { o.durability = d } }
+
+// WithDurableReceives makes receives and visibility changes as durable as sends before they are answered. Without it a
+// power loss may undo the last ones; the messages are then visible again.
+func WithDurableReceives() Option { return func(o *options) { o.durableReceives = true } }
+
+// WithLogger sets where the spool reports what happens in the background. Message bodies are never logged. The default
+// discards.
+func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
+
+// WithMemoryBudget bounds what the spool keeps in memory, in bytes, within [8 MiB, 1 TiB]; the default is 64 MiB.
+// The index's own memory, under 64 MB, is beside it.
+func WithMemoryBudget(bytes int64) Option { return func(o *options) { o.memoryBudget = bytes } }
+
+func readSpoolOptions(opts []Option) (options, error) {
+	o := options{memoryBudget: defaultMemoryBudget, checkpointEvery: checkpointEvery}
+	for _, opt := range opts {
+		if opt == nil {
+			return o, badArgument("option", "nil", "a With function's result")
+		}
+		opt(&o)
+	}
+	if o.durability > Written {
+		return o, badArgument("WithDurability", uint8(o.durability), "Fsync or Written")
+	}
+	if o.memoryBudget < minMemoryBudget || o.memoryBudget > maxMemoryBudget {
+		return o, badArgument("WithMemoryBudget", o.memoryBudget, fmt.Sprintf("%d to %d bytes", minMemoryBudget, int64(maxMemoryBudget)))
+	}
+	if o.logger == nil {
+		o.logger = slog.New(slog.DiscardHandler)
+	}
+	return o, nil
+}
+
+// A Spool is a set of queues over one store. All methods may be called from any number of goroutines.
+//
+// Lock order: set, then one queue's mu, then the committer's and the clock's. Never two queues at once.
+type Spool struct {
+	log          *slog.Logger
+	disk         store.Log
+	commit       *store.Committer
+	clock        *clock
+	worker       *worker
+	keeper       *keeper
+	sealer       *sealer
+	recent       memory
+	epoch        uint32
+	level        store.Level // of everything but receives
+	receiveLevel store.Level
+	base         int64     // ns; the clock's reading at opened
+	opened       time.Time // for its monotonic part
+	nonces       atomic.Uint64
+	stamps       sync.Mutex // guards VisibleAt of deliveries while they are extended
+	spare        sync.Pool  // *waiter
+	life         life
+
+	set    sync.RWMutex
+	byName map[string]*Queue // guarded by set; by folded name
+	byID   map[uint32]*Queue // guarded by set
+	lastID uint32            // guarded by set; ids are never used again
+	idPos  store.Position    // guarded by set; the newest record that tells lastID
+	shed   []uint32          // guarded by set; deleted queues that the index still has. Bound: taken by each checkpoint
+}
+
+// Open opens the spool in dir, which is made (mode 0700) when it is not there. One process has a spool open at a time:
+// another one gets ErrLocked. A directory that holds something else is refused with ErrInvalidArgument and left as it is.
+//
+// Errors: ErrInvalidArgument, ErrLocked, ErrFormatVersion, ErrCorrupt (*CorruptError with the place; nothing was
+// deleted), ErrNoSpace, ErrStoreFailed for other failures of the disk.
+func Open(dir string, opts ...Option) (*Spool, error) {
+	o, err := readSpoolOptions(opts)
+	if err != nil {
+		return nil, err
+	}
+	if dir == "" {
+		return nil, badArgument("dir", dir, "the path of a directory")
+	}
+	disk, err := seglog.Open(dir, seglog.Options{SegmentSize: o.segmentSize, Logger: o.logger})
+	if err != nil {
+		return nil, storeError(err)
+	}
+	s := newSpool(o, disk)
+	if err := s.recover(newShelf(dir, disk, o)); err != nil {
+		disk.Close()
+		return nil, storeError(err)
+	}
+	s.start(o)
+	return s, nil
+}
+
+// OpenMemory opens a spool that keeps nothing: everything is gone with Close. It works inside a testing/synctest bubble,
+// where days of delays pass in milliseconds.
+func OpenMemory(opts ...Option) (*Spool, error) {
+	o, err := readSpoolOptions(opts)
+	if err != nil {
+		return nil, err
+	}
+	o.durability, o.durableReceives = Written, false // memory is as durable as it gets
+	s := newSpool(o, memlog.New(memlog.Options{}))
+	if err := s.recover(nil); err != nil {
+		return nil, storeError(err)
+	}
+	s.start(o)
+	return s, nil
+}
+
+func newSpool(o options, disk store.Log) *Spool {
+	info := disk.Info()
+	s := &Spool{log: o.logger, disk: disk, sealer: newSealer(info.Key), epoch: info.Epoch,
+		byName: map[string]*Queue{}, byID: map[uint32]*Queue{}}
+	if o.durability == Fsync {
+		s.level = store.AtSynced
+	}
+	if o.durableReceives {
+		s.receiveLevel = s.level
+	}
+	s.spare.New = func() any { return &waiter{ready: make(chan struct{}, 1)} }
+	s.nonces.Store(uint64(info.Epoch) << nonceBits)
+	s.life.idle = make(chan struct{})
+	s.life.closed = make(chan struct{})
+	return s
+}
+
+// start makes a recovered spool work.
+func (s *Spool) start(o options) {
+	s.commit = store.NewCommitter(s.disk, store.CommitterOptions{
+		Level: s.level, Reveal: s.reveal, Failed: s.stop, Dirty: s.keeper.dirty})
+	s.clock = newClock(s.now, (*Queue).tick)
+	s.worker = newWorker()
+	s.keeper.start(s, o.checkpointEvery)
+	s.set.Lock()
+	defer s.set.Unlock()
+	for _, q := range s.byID {
+		q.mu.Lock()
+		q.unlock(s.now())
+	}
+}
+
+// now is the spool's time, ns since the epoch: it never goes back, and a wall clock that jumps does not move it.
+func (s *Spool) now() int64 { return s.base + int64(time.Since(s.opened)) }
+
+func (s *Spool) nonce() uint64 { return s.nonces.Add(1) }
+
+func (s *Spool) newWaiter() *waiter { return s.spare.Get().(*waiter) }
+
+func (s *Spool) freeWaiter(w *waiter) {
+	w.grants, w.err = nil, nil
+	s.spare.Put(w)
+}
+
+// failure translates an error of the committer.
+func (s *Spool) failure(err error) error {
+	if err == nil {
+		return nil
+	}
+	return storeError(err)
+}
+
+// stop is the committer's call: the store has failed, and nobody must wait for what will not come.
+func (s *Spool) stop(err error) {
+	s.log.Error("store failed; open the spool again to go on", "error", err)
+	s.life.fail(storeError(err))
+	s.failWaiters(storeError(err))
+}
+
+func (s *Spool) failWaiters(err error) {
+	s.set.RLock()
+	defer s.set.RUnlock()
+	for _, q := range s.byID {
+		q.mu.Lock()
+		q.waiters.fail(err)
+		q.mu.Unlock()
+	}
+}
+
+// ---- queues --------------------------------------------------------------------------------------------------------
+
+// fold is a name as uniqueness sees it.
+func fold(name string) string { return strings.ToLower(name) }
+
+// CreateQueue makes a queue. A zero field of meta means its default. Names are unique ignoring case: ErrQueueExists.
+func (s *Spool) CreateQueue(ctx context.Context, name string, meta Meta) (*Queue, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.leave()
+	q, made, err := s.create(name, meta)
+	if err == nil && !made {
+		err = fmt.Errorf("%w: %q", ErrQueueExists, q.name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return q, nil
+}
+
+// OpenQueue returns the queue, made with meta if it is not there; the settings of one that is there are left alone. A
+// name that differs from an existing one in case only is ErrQueueExists.
+func (s *Spool) OpenQueue(ctx context.Context, name string, meta Meta) (*Queue, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.leave()
+	q, _, err := s.create(name, meta)
+	if err == nil && q.name != name {
+		return nil, fmt.Errorf("%w: %q", ErrQueueExists, q.name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return q, nil
+}
+
+// create makes a queue, or returns the one that has the name already.
+func (s *Spool) create(name string, meta Meta) (q *Queue, made bool, err error) {
+	if err := checkQueueName(name); err != nil {
+		return nil, false, err
+	}
+	meta = meta.withDefaults().clone()
+	if err := meta.validate(); err != nil {
+		return nil, false, err
+	}
+	need := int64(store.RecordSize(1024, 0))
+	if err := s.commit.Admit(need); err != nil {
+		return nil, false, s.failure(err)
+	}
+	q, made, err = s.insert(name, meta, need)
+	if !made {
+		s.commit.Forgo(need)
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	// Whoever gets a queue that somebody else is just making waits for it too.
+	return q, made, s.failure(s.commit.Wait(q.origin, s.level))
+}
+
+func (s *Spool) insert(name string, meta Meta, need int64) (q *Queue, made bool, err error) {
+	s.set.Lock()
+	defer s.set.Unlock()
+	if q := s.byName[fold(name)]; q != nil {
+		return q, false, nil
+	}
+	target, err := s.resolve(nil, meta.DeadLetter)
+	if err != nil {
+		return nil, false, err
+	}
+	now := s.now()
+	s.lastID++
+	q = newQueue(s, newState(s.lastID, name, meta, now))
+	q.mu.Lock()
+	defer q.unlock(now)
+	s.commit.Begin()
+	q.origin = q.recordQueue(queueCreated, now, nil)
+	s.commit.End(need)
+	q.basis, s.idPos = q.origin, q.origin
+	s.byName[fold(name)], s.byID[q.id] = q, q
+	s.bind(q, target)
+	return q, true, nil
+}
+
+// Queue returns a queue by its exact name, or ErrQueueNotFound.
+func (s *Spool) Queue(name string) (*Queue, error) {
+	if err := s.enter(context.Background()); err != nil {
+		return nil, err
+	}
+	defer s.leave()
+	return s.lookUp(name)
+}
+
+func (s *Spool) lookUp(name string) (*Queue, error) {
+	s.set.RLock()
+	defer s.set.RUnlock()
+	q := s.byName[fold(name)]
+	if q == nil || q.name != name {
+		return nil, fmt.Errorf("%w: %s", ErrQueueNotFound, valueText(name))
+	}
+	return q, nil
+}
+
+// Queues returns all queues, sorted by name. After Close there are none.
+func (s *Spool) Queues() []*Queue {
+	if s.enter(context.Background()) != nil {
+		return nil
+	}
+	defer s.leave()
+	s.set.RLock()
+	defer s.set.RUnlock()
+	return s.sorted()
+}
+
+// sorted returns all queues by name. Caller holds set.
+func (s *Spool) sorted() []*Queue {
+	qs := make([]*Queue, 0, len(s.byID))
+	for _, q := range s.byID {
+		qs = append(qs, q)
+	}
+	sort.Slice(qs, func(i, j int) bool { return qs[i].name < qs[j].name })
+	return qs
+}
+
+// DeleteQueue deletes a queue with everything in it. Receivers that wait get ErrQueueNotFound, as every later call of the
+// Queue does. A queue that another one names as its dead-letter queue is refused with ErrInvalidArgument.
+func (s *Spool) DeleteQueue(ctx context.Context, name string) error {
+	if err := s.enter(ctx); err != nil {
+		return err
+	}
+	defer s.leave()
+	need := int64(store.RecordSize(1024, 0))
+	if err := s.commit.Admit(need); err != nil {
+		return s.failure(err)
+	}
+	pos, err := s.remove(name, need)
+	if err != nil {
+		s.commit.Forgo(need)
+		return err
+	}
+	return s.failure(s.commit.Wait(pos, s.level))
+}
+
+func (s *Spool) remove(name string, need int64) (pos store.Position, err error) {
+	s.set.Lock()
+	defer s.set.Unlock()
+	q := s.byName[fold(name)]
+	if q == nil || q.name != name {
+		return 0, fmt.Errorf("%w: %s", ErrQueueNotFound, valueText(name))
+	}
+	if f := q.feeders.Load(); f != nil {
+		return 0, badArgument("queue", name, fmt.Sprintf("one that is not the dead-letter queue of %q", (*f)[0].name))
+	}
+	q.mu.Lock()
+	s.bind(q, nil)
+	s.commit.Begin()
+	pos = q.recordQueue(queueDropped, s.now(), nil)
+	s.commit.End(need)
+	q.dropped.Store(true)
+	q.st.purge()
+	q.waiters.fail(ErrQueueNotFound)
+	q.mu.Unlock()
+	s.clock.unset(q)
+	delete(s.byName, fold(name))
+	delete(s.byID, q.id)
+	if q.saved > 0 {
+		s.shed = append(s.shed, q.id)
+	}
+	return pos, nil
+}
+
+// Sync returns nil when everything acknowledged so far is on stable storage.
+func (s *Spool) Sync(ctx context.Context) error {
+	if err := s.enter(ctx); err != nil {
+		return err
+	}
+	defer s.leave()
+	return s.failure(s.commit.Sync())
+}

@@ -1,0 +1,558 @@
+package spool
+
+import (
+	"math"
+
+	"github.com/spoolmq/spool/rewind"
+	"github.com/spoolmq/spool/store"
+	"github.com/spoolmq/spool/timer"
+)
+
+// never is the instant that does not come.
+const never = math.MaxInt64
+
+// stepSize bounds what one step does to messages before others may have the queue's lock.
+const stepSize = 1024
+
+// state is the pure state machine of one queue: no lock, no clock, no I/O. Time comes in as an argument, always from one
+// clock that never goes back; what must be recorded is recorded by the caller in the same hold of the queue's lock.
+//
+//	hidden ──reveal──► active ◄──due── delayed ◄──reveal── pending
+//	                   │    ▲              ▲
+//	                 lease  └──lapse──┐    │ release(after)
+//	                   ▼              │    │
+//	                inactive ─────────┴────┘
+//	                   │ remove(keep)                  lapse, age ──► moving ──► gone (in the dead-letter queue)
+//	                   ▼
+//	               rewindable ──rewind──► active
+//
+// Invariant: count is the sum of the counts of dir, whose counts are the sums of their blocks'.
+// Invariant: expireAt, fadeAt and ageAt are not later than the first instant at which something of their sort is due.
+// Bound: everything here grows with the messages that are not gone; blocks and summaries leave when they are empty.
+type state struct {
+	id       uint32
+	name     string
+	meta     Meta
+	floors   floors
+	next     uint64 // next sequence
+	lastAt   int64  // EnqueuedAt of the newest message
+	sent     int64
+	received int64
+	erased   int64 // deletes
+	created  int64
+	modified int64
+
+	dir     []*summary // consecutive, from number base on; nil where nothing is left
+	base    uint64
+	count   [kinds]int64
+	wheel   timer.Wheel // ends of leases and delays, by sequence
+	history rewind.History
+	index   rewind.Index
+	cursor  cursor
+
+	expireAt int64     // a message ends by Retention
+	fadeAt   int64     // a rewindable message ends by Meta.Rewind
+	ageAt    int64     // a message has waited MaxAge
+	veiled   uint64    // no message below is hidden
+	touched  bool      // something changed since the last checkpoint
+	left     []shelved // blocks in the index that are empty by now. Bound: taken by each checkpoint
+	moves    []uint64  // sequences that have become moving; the caller takes and makes them. Bound: stepSize
+}
+
+func newState(id uint32, name string, meta Meta, now int64) *state {
+	return &state{id: id, name: name, meta: meta, created: now, modified: now, lastAt: math.MinInt64,
+		floors: floors{expired: math.MinInt64}, expireAt: never, fadeAt: never, ageAt: never}
+}
+
+// ---- finding -------------------------------------------------------------------------------------------------------
+
+// block returns a block by number, or nil when nothing of it is left.
+func (st *state) block(number uint64) *block {
+	i := number>>summaryBits - st.base
+	if i >= uint64(len(st.dir)) || st.dir[i] == nil {
+		return nil
+	}
+	s := st.dir[i]
+	if j := int(number & summaryMask); j < len(s.blocks) {
+		return s.blocks[j]
+	}
+	return nil
+}
+
+// locate returns the block of a message, brought up to date, and the message's offset in it. The block is nil when
+// nothing of it is left.
+func (st *state) locate(seq uint64) (*block, int) {
+	b := st.block(seq >> blockBits)
+	if b != nil {
+		st.refresh(b)
+	}
+	return b, int(seq & blockMask)
+}
+
+// ensure returns the block of a message, made if need be.
+func (st *state) ensure(seq uint64) *block {
+	number := seq >> blockBits
+	if b := st.block(number); b != nil {
+		return b
+	}
+	want := number >> summaryBits
+	if len(st.dir) == 0 {
+		st.base = want
+	}
+	for want < st.base {
+		st.dir = append([]*summary{nil}, st.dir...)
+		st.base--
+	}
+	for want >= st.base+uint64(len(st.dir)) {
+		st.dir = append(st.dir, nil)
+	}
+	s := st.dir[want-st.base]
+	if s == nil {
+		s = &summary{number: want}
+		st.dir[want-st.base] = s
+	}
+	j := int(number & summaryMask)
+	for len(s.blocks) <= j {
+		s.blocks = append(s.blocks, nil)
+	}
+	b := newBlock(number, s, st.history.Generation())
+	s.blocks[j] = b
+	return b
+}
+
+// each calls f for every block in order until it answers false. Summaries for which skip answers true are passed over.
+func (st *state) each(skip func(*summary) bool, f func(*block) bool) {
+	for _, s := range st.dir {
+		if s == nil || skip(s) {
+			continue
+		}
+		for _, b := range s.blocks {
+			if b != nil && !f(b) {
+				return
+			}
+		}
+	}
+}
+
+// oldest returns the oldest active message.
+func (st *state) oldest() (*block, int) {
+	if st.count[active] == 0 {
+		return nil, 0
+	}
+	for _, s := range st.dir {
+		if s == nil || s.count[active] == 0 {
+			continue
+		}
+		b := s.blocks[s.active.next(0)]
+		st.refresh(b)
+		return b, b.active.next(0)
+	}
+	return nil, 0
+}
+
+// oldestHidden returns the oldest message that is active but for its send's level.
+func (st *state) oldestHidden() (*block, int) {
+	for seq := st.veiled; st.count[hidden] > 0 && seq < st.next; {
+		b := st.block(seq >> blockBits)
+		if b != nil {
+			if off := b.hidden.next(int(seq & blockMask)); off >= 0 {
+				st.veiled = b.first() + uint64(off)
+				return b, off
+			}
+		}
+		seq = (seq>>blockBits + 1) << blockBits
+	}
+	return nil, 0
+}
+
+// alive tells whether a kind is an undeleted message that the counters show.
+func alive(k kind) bool { return k == active || k == inactive || k == delayed || k == moving }
+
+func (s *summary) alive() int32 {
+	return s.count[active] + s.count[inactive] + s.count[delayed] + s.count[moving]
+}
+
+func (b *block) alive() int32 {
+	return b.count[active] + b.count[inactive] + b.count[delayed] + b.count[moving]
+}
+
+// oldestAlive returns the oldest undeleted message that is not hidden.
+func (st *state) oldestAlive() (b *block, off int) {
+	st.each(func(s *summary) bool { return s.alive() == 0 }, func(c *block) bool {
+		if c.alive() == 0 {
+			return true
+		}
+		st.refresh(c)
+		for off = c.next(0); off >= 0 && !alive(c.kind(off)); {
+			off = c.next(off + 1)
+		}
+		b = c
+		return false
+	})
+	return b, off
+}
+
+// lowest returns the position of the lowest record that a message still needs, or ok = false.
+func (st *state) lowest() (pos store.Position, ok bool) {
+	st.each(func(s *summary) bool { return s.total() == 0 }, func(b *block) bool {
+		if b.total() == 0 {
+			return true
+		}
+		st.refresh(b)
+		if off := b.next(0); off >= 0 {
+			pos = st.cursor.get(&b.places, off).pos
+			ok = true
+			return false
+		}
+		return true
+	})
+	return pos, ok
+}
+
+// ---- changing ------------------------------------------------------------------------------------------------------
+
+// shift makes a message another kind: bits and counts. Entries are the caller's.
+func (st *state) shift(b *block, off int, from, to kind) {
+	switch from {
+	case active:
+		b.active.clear(off)
+	case rewindable:
+		b.deleted.clear(off)
+	case hidden:
+		b.hidden.clear(off)
+	}
+	switch to {
+	case active:
+		b.active.set(off)
+	case rewindable:
+		b.deleted.set(off)
+	case hidden:
+		b.hidden.set(off)
+	}
+	st.tally(b, from, -1)
+	st.tally(b, to, 1)
+}
+
+// tally adds n messages of a kind to the counts of a block and of all above it.
+func (st *state) tally(b *block, k kind, n int32) {
+	b.dirty, st.touched = true, true
+	if k == gone {
+		return
+	}
+	b.count[k] += n
+	b.owner.count[k] += n
+	st.count[k] += int64(n)
+	switch k {
+	case active:
+		if b.count[active] > 0 {
+			b.owner.active.set(int(b.number & summaryMask))
+		} else {
+			b.owner.active.clear(int(b.number & summaryMask))
+		}
+	case rewindable:
+		b.rewind.Deleted = int(b.count[rewindable])
+	}
+}
+
+// add appends a message at its place. It is hidden until reveal; a delay makes it pending.
+func (st *state) add(pl place, delay int64) uint64 {
+	seq := st.next
+	st.next++
+	st.lastAt = pl.at
+	b := st.block(seq >> blockBits)
+	if b == nil {
+		st.retire(seq >> blockBits)
+		b = st.ensure(seq)
+	}
+	st.refresh(b)
+	st.insert(b, int(seq&blockMask), pl, delay)
+	return seq
+}
+
+// insert makes a message a hidden part of a block.
+func (st *state) insert(b *block, off int, pl place, delay int64) {
+	if b.rewind == nil {
+		b.rewind = st.index.Insert(b.number, pl.at)
+	}
+	b.places.add(off, pl)
+	if delay > 0 {
+		e := b.put(off)
+		e.kind, e.due, e.base = pending, pl.at+delay, pl.at+delay
+		st.shift(b, off, gone, pending)
+	} else {
+		st.shift(b, off, gone, hidden)
+	}
+}
+
+// retire lets the last block go, which stays while it can still take messages, when a new one begins and it is empty.
+func (st *state) retire(next uint64) {
+	if next == 0 {
+		return
+	}
+	if b := st.block(next - 1); b != nil && b.total() == 0 {
+		st.forget(b)
+	}
+}
+
+// prune lets an emptied block go, unless new messages still go there.
+func (st *state) prune(b *block) {
+	if b.total() == 0 && st.next>>blockBits != b.number {
+		st.forget(b)
+	}
+}
+
+func (st *state) forget(b *block) {
+	s := b.owner
+	st.leave(b)
+	s.blocks[b.number&summaryMask] = nil
+	if b.rewind != nil {
+		st.index.Remove(b.rewind)
+	}
+	if st.cursor.of == &b.places {
+		st.cursor = cursor{}
+	}
+	last := st.next >> blockBits >> summaryBits
+	if s.total() == 0 && s.number != last && s.empty() {
+		st.dir[s.number-st.base] = nil
+	}
+	for len(st.dir) > 0 && st.dir[0] == nil {
+		st.dir = st.dir[1:]
+		st.base++
+	}
+}
+
+// leave notes that a block's records in the index are superfluous.
+func (st *state) leave(b *block) {
+	if b.savedPlaces > 0 {
+		st.left = append(st.left, shelved{b.number, b.saved, b.savedPlaces})
+	}
+}
+
+func (s *summary) empty() bool {
+	for _, b := range s.blocks {
+		if b != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// reveal makes messages visible whose sends have reached their level. A purge may have come between, or a receiver.
+func (st *state) reveal(first uint64, n int) {
+	for seq := first; seq < first+uint64(n); seq++ {
+		b, off := st.locate(seq)
+		if b == nil {
+			continue
+		}
+		if b.hidden.has(off) {
+			st.shift(b, off, hidden, active)
+			st.noteExpiry(b, off)
+			st.noteAge(b, st.ageBase(b, off, nil))
+		} else if e := b.entry(off); e != nil && e.kind == pending {
+			st.shift(b, off, pending, delayed)
+			e.kind = delayed
+			st.arm(b, e)
+			st.noteAge(b, e.base)
+		}
+	}
+}
+
+// lease hands a message out until due. It was active or hidden.
+func (st *state) lease(b *block, off int, now, due int64, nonce uint64) *entry {
+	st.shift(b, off, b.kind(off), inactive)
+	e := b.put(off)
+	e.kind, e.due, e.nonce = inactive, due, nonce
+	e.receives++
+	if e.first == 0 {
+		e.first = now
+	}
+	st.received++
+	return e
+}
+
+// arm puts the end of a lease or delay on the wheel. It stands apart from lease so that a receiver can be woken first.
+func (st *state) arm(b *block, e *entry) {
+	e.timer = st.wheel.Schedule(e.due, b.first()+uint64(e.off))
+	st.noteExpiry(b, int(e.off))
+}
+
+// extend moves the end of a lease.
+func (st *state) extend(b *block, e *entry, due int64) {
+	st.disarm(b, e)
+	e.due = due
+	b.dirty, st.touched = true, true
+	e.timer = st.wheel.Schedule(due, b.first()+uint64(e.off))
+}
+
+func (st *state) disarm(b *block, e *entry) {
+	if e.timer != 0 {
+		st.wheel.Cancel(e.timer, b.first()+uint64(e.off))
+		e.timer = 0
+	}
+}
+
+// unread takes back a receive whose message could not be read. The lease stays: the message is passed over until then.
+func (st *state) unread(b *block, e *entry, due int64) {
+	st.received--
+	e.receives--
+	if e.receives == 0 {
+		e.first = 0
+	}
+	st.extend(b, e, due)
+}
+
+// giveBack ends a lease now. The message is active, or delayed until due when that is later, or moves.
+func (st *state) giveBack(b *block, off int, now, due int64) {
+	e := b.entry(off)
+	st.disarm(b, e)
+	if due <= now {
+		st.lapse(b, off, now)
+		return
+	}
+	if st.over(b, off, e, now) {
+		return
+	}
+	st.shift(b, off, inactive, delayed)
+	e.kind, e.due = delayed, due
+	e.timer = st.wheel.Schedule(due, b.first()+uint64(off))
+	st.noteAge(b, st.ageBase(b, off, e))
+}
+
+// lapse ends a lease at the instant end. The message is active, gone, or moves.
+func (st *state) lapse(b *block, off int, end int64) {
+	e := b.entry(off)
+	if st.over(b, off, e, end) {
+		return
+	}
+	st.shift(b, off, inactive, active)
+	e.kind, e.due = active, 0
+	st.noteAge(b, st.ageBase(b, off, e))
+}
+
+// over looks at what a lease's end may bring beside a return: the end of the message's life at that instant or before,
+// or a dead-letter rule.
+func (st *state) over(b *block, off int, e *entry, end int64) bool {
+	at := st.cursor.get(&b.places, off).at
+	if at <= end-int64(st.meta.Retention) {
+		st.remove(b, off)
+		return true
+	}
+	dl := st.meta.DeadLetter
+	if dl == nil {
+		return false
+	}
+	switch {
+	case dl.MaxReceives > 0 && e.receives >= uint32(dl.MaxReceives):
+		st.move(b, off, e, byReceives)
+	case dl.MaxAge > 0 && st.ageBase(b, off, e) <= end-int64(dl.MaxAge):
+		st.move(b, off, e, byAge)
+	default:
+		return false
+	}
+	return true
+}
+
+// Why a message moves: what the entry of a moving one has in due.
+const (
+	byReceives = 1
+	byAge      = 2
+)
+
+// move marks a message as on its way to the dead-letter queue.
+func (st *state) move(b *block, off int, e *entry, why int64) {
+	st.disarm(b, e)
+	st.shift(b, off, b.kind(off), moving)
+	e.kind, e.due = moving, why
+	st.moves = append(st.moves, b.first()+uint64(off))
+}
+
+// stay undoes a move that could not be made: the message is passed over until due.
+func (st *state) stay(seq uint64, due int64) {
+	b, off := st.locate(seq)
+	if b == nil || b.kind(off) != moving {
+		return
+	}
+	e := b.entry(off)
+	st.shift(b, off, moving, inactive)
+	e.kind, e.due = inactive, due
+	st.arm(b, e)
+}
+
+// remove makes a message gone.
+func (st *state) remove(b *block, off int) {
+	k := b.kind(off)
+	if e := b.entry(off); e != nil {
+		st.disarm(b, e)
+		b.drop(e)
+	}
+	st.shift(b, off, k, gone)
+	st.prune(b)
+}
+
+// keep makes a leased message rewindable.
+func (st *state) keep(b *block, off int) {
+	e := b.entry(off)
+	st.disarm(b, e)
+	e.kind, e.due = rewindable, 0
+	st.shift(b, off, inactive, rewindable)
+	at := st.cursor.get(&b.places, off).at
+	st.fadeAt = min(st.fadeAt, after(at, int64(st.meta.Rewind)))
+}
+
+// purge makes everything gone that was sent before.
+func (st *state) purge() {
+	st.floors.purged = st.next
+	st.clear()
+}
+
+func (st *state) clear() {
+	st.each(func(*summary) bool { return false }, func(b *block) bool {
+		st.leave(b)
+		return true
+	})
+	st.touched = true
+	st.dir, st.base, st.count = nil, 0, [kinds]int64{}
+	st.wheel, st.index, st.cursor = timer.Wheel{}, rewind.Index{}, cursor{}
+	st.expireAt, st.fadeAt, st.ageAt = never, never, never
+	st.history.Trim(st.history.Generation())
+}
+
+// ---- instants ------------------------------------------------------------------------------------------------------
+
+// after adds a duration to an instant; what lies beyond the end of time is never.
+func after(at, d int64) int64 {
+	if at > never-d {
+		return never
+	}
+	return at + d
+}
+
+// ageBase is the instant from which a message's age counts for dead letters.
+func (st *state) ageBase(b *block, off int, e *entry) int64 {
+	if e != nil && e.base != 0 {
+		return e.base
+	}
+	at := st.cursor.get(&b.places, off).at
+	return at
+}
+
+func (st *state) noteAge(b *block, base int64) {
+	b.ageMin = min(b.ageMin, base)
+	if dl := st.meta.DeadLetter; dl != nil && dl.MaxAge > 0 {
+		st.ageAt = min(st.ageAt, after(base, int64(dl.MaxAge)))
+	}
+}
+
+func (st *state) noteExpiry(b *block, off int) {
+	at := st.cursor.get(&b.places, off).at
+	st.expireAt = min(st.expireAt, after(at, int64(st.meta.Retention)))
+}
+
+// wake is an instant at which advance must be called at the latest.
+func (st *state) wake() int64 {
+	at := min(st.expireAt, st.fadeAt, st.ageAt)
+	if w, ok := st.wheel.Wake(); ok {
+		at = min(at, w)
+	}
+	return at
+}

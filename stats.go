@@ -1,0 +1,87 @@
+package spool
+
+import "time"
+
+// Stats tells what a spool occupies and does. Counts of work are since Open.
+type Stats struct {
+	Queues int
+
+	Messages      int64 // active, inactive and delayed ones, and those whose send is under way
+	Rewindable    int64
+	LiveBytes     int64 // bodies and attributes of undeleted and rewindable messages, and 64 bytes for each
+	LogBytes      int64 // log from the first byte that is kept to its end
+	DeadBytes     int64 // LogBytes without the records of live messages
+	DiskBytes     int64 // allocated for log, prepared segments and index
+	IndexBytes    int64 // the index's part of DiskBytes
+	MemoryBytes   int64 // an estimate of what blocks, entries and timers take, buffers included
+	Segments      int
+	Commits       int64 // frames written
+	Records       int64 // records in them
+	Fsyncs        int64
+	WrittenBytes  int64     // handed to the operating system for the log, padding included
+	Waiting       int       // blocked receives
+	NextDue       time.Time // when the next delay or lease of any queue ends; zero if none
+	RecordsCommit float64   // records a commit, on average
+}
+
+// liveOverhead is what the space contract counts for a message beside its content.
+const liveOverhead = 64
+
+// Stats returns a snapshot. It looks at every queue in turn, so the figures of two queues may be an instant apart. After
+// Close everything is zero.
+func (s *Spool) Stats() Stats {
+	if s.life.calls.Add(1) >= closing {
+		s.leave()
+		return Stats{}
+	}
+	defer s.leave()
+	size := s.disk.Size()
+	st := Stats{LogBytes: size.Live, DiskBytes: size.Allocated, Segments: size.Segments, Fsyncs: size.Syncs, WrittenBytes: size.Written}
+	st.Commits, st.Records = s.commit.Counts()
+	if st.Commits > 0 {
+		st.RecordsCommit = float64(st.Records) / float64(st.Commits)
+	}
+	st.IndexBytes = s.keeper.indexSize.Load()
+	st.DiskBytes += st.IndexBytes
+	next := int64(never)
+	for _, q := range s.snapshotQueues() {
+		q.mu.Lock()
+		q.addStats(&st, &next)
+		q.mu.Unlock()
+	}
+	if next != never {
+		st.NextDue = instantTime(next)
+	}
+	st.DeadBytes = max(0, st.LogBytes-st.LiveBytes)
+	return st
+}
+
+// addStats adds one queue to the figures. Caller holds mu.
+func (q *Queue) addStats(to *Stats, next *int64) {
+	st := q.st
+	to.Queues++
+	to.Messages += st.count[active] + st.count[inactive] + st.count[moving] + st.count[delayed] + st.count[hidden] + st.count[pending]
+	to.Rewindable += st.count[rewindable]
+	to.Waiting += q.waiters.n
+	memory, live := st.weigh()
+	to.MemoryBytes += memory
+	to.LiveBytes += live
+	if at, ok := st.wheel.Next(); ok {
+		*next = min(*next, at)
+	}
+}
+
+// weigh estimates the bytes of memory that a queue's state takes, and the bytes of its live messages: a block that is
+// gone in part counts with the average of its messages.
+func (st *state) weigh() (memory, live int64) {
+	const queueBytes, blockBytes, entryBytes, timerBytes, anchorBytes = 512, 700, 48, 24, 32
+	memory = queueBytes + int64(st.wheel.Len())*timerBytes
+	st.each(func(*summary) bool { return false }, func(b *block) bool {
+		memory += blockBytes + int64(cap(b.entries))*entryBytes + int64(cap(b.places.data)) + int64(cap(b.places.anchors))*anchorBytes
+		if n := int64(b.total()); n > 0 {
+			live += n*liveOverhead + b.places.bytes*n/int64(b.places.n)
+		}
+		return true
+	})
+	return memory, live
+}
