@@ -84,13 +84,14 @@ func (st *state) ageBlock(b *block, limit, maxAge int64) {
 			b.ageMin = min(b.ageMin, base)
 			continue
 		}
-		if at := st.cursor.get(&b.places, off).at; after(at, int64(st.meta.Retention)) <= after(base, maxAge) {
+		at := st.cursor.get(&b.places, off).at
+		if at <= st.floors.expired || after(at, int64(st.meta.Retention)) <= after(base, maxAge) {
 			continue
 		}
 		if e == nil {
 			e = b.put(off)
 		}
-		st.move(b, off, e, byAge)
+		st.move(b, off, e, byAge, after(base, maxAge))
 	}
 }
 
@@ -189,7 +190,7 @@ func (st *state) refreshTo(b *block, before uint64) {
 	if len(events) == 0 {
 		return
 	}
-	for i := range b.entries {
+	for i := 0; i < len(b.entries); i++ { // drop may end it early
 		e := &b.entries[i]
 		if e.kind != rewindable {
 			continue

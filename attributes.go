@@ -26,7 +26,7 @@ func (q *Queue) Attributes(ctx context.Context) (Attributes, error) {
 		Inactive:   st.count[inactive] + st.count[moving],
 		Delayed:    st.count[delayed],
 		Rewindable: st.count[rewindable],
-		Sent:       st.sent, Received: st.received, Deleted: st.erased,
+		Sent:       st.shown(), Received: st.received, Deleted: st.erased,
 		CreatedAt: instantTime(st.created), ModifiedAt: instantTime(st.modified),
 	}
 	if b, off := st.oldestAlive(); b != nil {
@@ -143,9 +143,7 @@ func (q *Queue) Rewind(ctx context.Context, to time.Time) (restored int64, err e
 		return 0, err
 	}
 	st := q.st
-	if st.history.Len() >= maxEvents {
-		st.catchUp()
-	}
+	q.boundHistory()
 	restored = st.rewind(from, now)
 	r := rewindRecord{queue: q.id, at: now, generation: st.history.Generation() + 1, instant: from, restored: restored}
 	q.scratch = q.scratch[:0]
@@ -200,7 +198,7 @@ func (q *Queue) Purge(ctx context.Context) error {
 	}
 	defer q.spool.leave()
 	c := q.spool.commit
-	need := q.settingNeed()
+	need := settingNeed
 	if err := c.Admit(need); err != nil {
 		return q.spool.failure(err)
 	}

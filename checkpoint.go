@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"time"
 
 	"github.com/spoolmq/spool/store"
 )
@@ -27,7 +28,7 @@ func (k *keeper) checkpoint() {
 	if k.shelf == nil {
 		return
 	}
-	err := k.writeCheckpoint()
+	err := k.writeCheckpoint(time.Time{})
 	if err == nil {
 		k.indexSize.Store(k.shelf.index.Size())
 		return
@@ -63,7 +64,8 @@ func (s *Spool) snapshotQueues() []*Queue {
 	return s.sorted()
 }
 
-func (k *keeper) writeCheckpoint() error {
+// writeCheckpoint is given up at the deadline, unless that is zero.
+func (k *keeper) writeCheckpoint(deadline time.Time) error {
 	s, sh := k.spool, k.shelf
 	if sh.index == nil {
 		if err := sh.fresh(); err != nil {
@@ -83,11 +85,16 @@ func (k *keeper) writeCheckpoint() error {
 
 	ids := make([]shelvedQueue, 0, len(queues))
 	for _, q := range queues {
-		pos, err := k.shelveQueue(q)
+		if !deadline.IsZero() && time.Now().After(deadline) {
+			return fmt.Errorf("%w: it took too long", errSuspended)
+		}
+		pos, err := k.shelveQueue(q, deadline)
 		if err != nil {
 			return err
 		}
-		ids = append(ids, shelvedQueue{q.id, pos})
+		if pos > 0 {
+			ids = append(ids, shelvedQueue{q.id, pos})
+		}
 	}
 	pages, err := sh.putPages(ids, from)
 	if err != nil {
@@ -116,17 +123,24 @@ type shelvedQueue struct {
 	pos store.Position
 }
 
-// shelveQueue writes a queue's changes and returns what the key of its record ends with.
-func (k *keeper) shelveQueue(q *Queue) (pos store.Position, err error) {
+// shelveQueue writes a queue's changes and returns what the key of its record ends with, 0 for a queue that was deleted.
+func (k *keeper) shelveQueue(q *Queue, deadline time.Time) (pos store.Position, err error) {
 	q.mu.Lock()
-	if !q.st.touched && q.saved > 0 {
+	if q.dropped.Load() || !q.st.touched && q.saved > 0 {
 		defer q.mu.Unlock()
+		if q.dropped.Load() {
+			return 0, nil
+		}
 		return q.saved, nil
 	}
-	q.st.touched = false
+	q.st.touched, q.shelving = false, true
+	defer q.shelved()
 	dirty := q.dirtyBlocks()
 	q.mu.Unlock()
 	for len(dirty) > 0 {
+		if !deadline.IsZero() && time.Now().After(deadline) {
+			return 0, fmt.Errorf("%w: it took too long", errSuspended)
+		}
 		n := min(len(dirty), blocksAHold)
 		if err := k.shelveBlocks(q, dirty[:n]); err != nil {
 			return 0, err
@@ -135,6 +149,12 @@ func (k *keeper) shelveQueue(q *Queue) (pos store.Position, err error) {
 		runtime.Gosched()
 	}
 	return k.shelveRest(q)
+}
+
+func (q *Queue) shelved() {
+	q.mu.Lock()
+	q.shelving = false
+	q.mu.Unlock()
 }
 
 // dirtyBlocks returns the numbers of the blocks that changed. Caller holds mu.
@@ -189,9 +209,16 @@ func (k *keeper) shelveBlocks(q *Queue, numbers []uint64) error {
 func (k *keeper) shelveRest(q *Queue) (store.Position, error) {
 	s, sh := k.spool, k.shelf
 	q.mu.Lock()
+	if q.dropped.Load() {
+		defer q.mu.Unlock()
+		return 0, nil
+	}
 	pos := s.commit.Appended()
 	if q.saved > 0 && q.saved != pos {
 		sh.discard(key(keyQueue, uint64(q.id), uint64(q.saved)))
+		for page := range q.savedPages {
+			sh.discard(key(keyBlocks, uint64(q.id), uint64(page), uint64(q.saved)))
+		}
 	}
 	for _, b := range q.st.left {
 		sh.discard(key(keyState, uint64(q.id), b.number, uint64(b.state)))
@@ -202,28 +229,33 @@ func (k *keeper) shelveRest(q *Queue) (store.Position, error) {
 	m := q.snapshot(s.now())
 	m.encode(&e)
 	e.uv(uint64(q.basis))
-	list, n := q.shelvedBlocks()
-	e.uv(uint64(n))
-	e = append(e, list...)
-	q.saved = pos
+	list := q.shelvedBlocks()
+	q.saved, q.savedPages = pos, (len(list)+pageBlocks-1)/pageBlocks
 	q.mu.Unlock()
+	e.uv(uint64(len(list)))
+	for page := 0; page*pageBlocks < len(list); page++ {
+		var e encoder
+		for _, b := range list[page*pageBlocks : min(len(list), (page+1)*pageBlocks)] {
+			e.uv(b.number)
+			e.uv(uint64(b.state))
+			e.uv(uint64(b.places))
+		}
+		if err := sh.put(key(keyBlocks, uint64(q.id), uint64(page), uint64(pos)), e); err != nil {
+			return 0, err
+		}
+	}
 	return pos, sh.put(key(keyQueue, uint64(q.id), uint64(pos)), e)
 }
 
-// shelvedBlocks encodes what the queue's record says of its blocks: those that are in the index. Caller holds mu.
-func (q *Queue) shelvedBlocks() (list encoder, n int) {
-	last := uint64(0)
+// shelvedBlocks returns the blocks that are in the index. Caller holds mu.
+func (q *Queue) shelvedBlocks() (list []shelved) {
 	q.st.each(func(*summary) bool { return false }, func(b *block) bool {
 		if b.savedPlaces > 0 {
-			list.uv(b.number - last)
-			list.uv(uint64(b.saved))
-			list.uv(uint64(b.savedPlaces))
-			last = b.number
-			n++
+			list = append(list, shelved{b.number, b.saved, b.savedPlaces})
 		}
 		return true
 	})
-	return list, n
+	return list
 }
 
 // snapshot is all of a queue but its messages. Caller holds mu.
@@ -277,19 +309,18 @@ func (sh *shelf) putCheckpoint(from store.Position, lastID uint32, idPos store.P
 
 // discardQueue removes every block record of a queue that is no more.
 func (sh *shelf) discardQueue(id uint32) error {
-	for _, letter := range []byte{keyQueue, keyState, keyPlaces} {
-		for from, to := key(letter, uint64(id)), key(letter, uint64(id)+1); ; {
-			entries, err := sh.index.Scan(from, to, scanPage)
-			if err != nil {
-				return err
-			}
-			for _, x := range entries {
-				sh.discard(x.Key)
-			}
-			if len(entries) < scanPage {
-				break
-			}
-			from = append(entries[len(entries)-1].Key, 0)
+	return sh.discardRange(uint64(id), uint64(id)+1)
+}
+
+// discardRange removes every record of the queues from id first up to below.
+func (sh *shelf) discardRange(first, below uint64) error {
+	for _, letter := range []byte{keyQueue, keyBlocks, keyState, keyPlaces} {
+		err := sh.scan(key(letter, first), key(letter, below), func(e store.Entry) error {
+			sh.discard(e.Key)
+			return nil
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil

@@ -1,7 +1,9 @@
 package spool
 
 import (
+	"cmp"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/spoolmq/spool/store"
@@ -19,7 +21,7 @@ type letter struct {
 	origin originRecord
 }
 
-// moveAll makes dead-letter moves and waits until they have reached the spool's level. The messages are marked as
+// moveAll makes dead-letter moves, in the order in which they fell due, and waits until they have reached the spool's level. The messages are marked as
 // moving: nobody else touches them. No lock is held.
 //
 //	step                                     dies here: after the next Open
@@ -30,11 +32,12 @@ type letter struct {
 //	  b source's mu: gone there
 //	3 the frame is written                   in one of them: it is one record
 //	4 synced (Fsync), revealed in the target in the target
-func (s *Spool) moveAll(q *Queue, seqs []uint64) {
+func (s *Spool) moveAll(q *Queue, moves []move) {
 	var last store.Position
 	made := false
-	for _, seq := range seqs {
-		if pos, ok := s.moveOne(q, seq); ok {
+	slices.SortFunc(moves, func(a, b move) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.seq, b.seq)) })
+	for _, m := range moves {
+		if pos, ok := s.moveOne(q, m.seq); ok {
 			last, made = pos, true
 		}
 	}
@@ -108,7 +111,7 @@ func (s *Spool) handOver(q *Queue, l *letter, need int64) (pos store.Position, o
 	pos = s.commit.Add(recordDeadLetter, t.scratch, store.BodySum(l.attrs, l.body), l.attrs, l.body)
 	s.commit.Hide(t, t.st.next, 1)
 	s.commit.End(need)
-	t.st.add(place{pos, len(l.attrs) + len(l.body), r.to.at}, 0)
+	t.st.arrive(place{pos, len(l.attrs) + len(l.body), r.to.at})
 	t.unlock(now)
 
 	q.mu.Lock()

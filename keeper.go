@@ -19,6 +19,9 @@ const (
 	// checkpointAtClose is how many bytes of log are left to be replayed by the next Open rather than checkpointed by
 	// Close: opening the index costs more than they do.
 	checkpointAtClose = 4 << 20
+
+	// closeCheckpoint is how long Close works on its checkpoint before it gives it up.
+	closeCheckpoint = 5 * time.Second
 )
 
 // A keeper does what no call waits for: it makes written frames stable within store.BackgroundSync, writes the side
@@ -157,7 +160,10 @@ func (k *keeper) close() error {
 		return errors.Join(err, k.shelf.close())
 	}
 	if k.shelf != nil && int64(s.disk.End())-k.at.Load() >= min(checkpointAtClose, k.every) {
-		k.checkpoint()
+		// Given up, the last checkpoint stands: the index is a cache.
+		if err := k.writeCheckpoint(time.Now().Add(closeCheckpoint)); err != nil {
+			s.log.Warn("no checkpoint", "error", err)
+		}
 	}
 	err := k.shelf.close()
 	if err != nil {

@@ -47,19 +47,22 @@ type Queue struct {
 	moveAt  atomic.Int64             // a dead letter may be due here at this instant; never = no dead-letter rule
 	alarm   alarm                    // guarded by the clock's mu
 
-	mu       sync.Mutex
-	st       *state         // guarded by mu
-	waiters  waiters        // guarded by mu
-	target   *Queue         // guarded by mu; where dead letters go
-	armed    int64          // guarded by mu; what the clock was told
-	moved    sync.Cond      // with mu; a move has ended
-	scratch  encoder        // guarded by mu
-	receive  receiveRecord  // guarded by mu; scratch
-	erasing  []erased       // guarded by mu; scratch
-	newest   []leased       // guarded by mu; scratch: leases that are not on the wheel yet
-	basis    store.Position // guarded by mu; position of the newest record that holds all of the queue but its messages
-	saved    store.Position // guarded by mu; what the key of its record in the index ends with; 0 = none
-	included store.Position // guarded by mu; replay: older records are in what was loaded
+	mu         sync.Mutex
+	st         *state         // guarded by mu
+	waiters    waiters        // guarded by mu
+	target     *Queue         // guarded by mu; where dead letters go
+	armed      int64          // guarded by mu; what the clock was told
+	shelving   bool           // guarded by mu; a checkpoint of this queue is under way
+	movers     int            // guarded by mu; callers in makeMoves
+	moved      sync.Cond      // with mu; a move has ended
+	scratch    encoder        // guarded by mu
+	receive    receiveRecord  // guarded by mu; scratch
+	erasing    []erased       // guarded by mu; scratch
+	newest     []leased       // guarded by mu; scratch: leases that are not on the wheel yet
+	basis      store.Position // guarded by mu; position of the newest record that holds all of the queue but its messages
+	saved      store.Position // guarded by mu; what the key of its record in the index ends with; 0 = none
+	savedPages int            // guarded by mu; pages of its block list in the index
+	included   store.Position // guarded by mu; replay: older records are in what was loaded
 }
 
 type leased struct {
@@ -118,12 +121,12 @@ func (q *Queue) lock() (now int64, err error) {
 // have mu between steps. Dead letters are moved, and have reached their level, when it returns. Caller holds mu.
 func (q *Queue) settle() (now int64) {
 	now = q.spool.now()
-	for q.st.wake() <= now || q.st.count[moving] > 0 {
+	for q.st.wake() <= now || q.inMotion() {
 		more := q.st.advance(now)
 		switch {
 		case len(q.st.moves) > 0:
 			q.makeMoves()
-		case q.st.count[moving] > 0:
+		case q.inMotion():
 			q.moved.Wait()
 		case !more:
 			return now
@@ -138,11 +141,17 @@ func (q *Queue) settle() (now int64) {
 func (q *Queue) makeMoves() {
 	moves := q.st.moves
 	q.st.moves = nil
+	q.movers++
 	q.mu.Unlock()
 	q.spool.moveAll(q, moves)
 	q.mu.Lock()
+	q.movers--
 	q.moved.Broadcast()
 }
+
+// inMotion tells whether dead letters are on their way: marked, or recorded and not yet visible where they go. Caller
+// holds mu.
+func (q *Queue) inMotion() bool { return q.movers > 0 || q.st.count[moving] > 0 }
 
 // yield lets others have mu. Caller holds mu.
 func (q *Queue) yield(now int64) {
@@ -157,7 +166,7 @@ func (q *Queue) unlock(now int64) {
 		q.dispatch(now)
 	}
 	at := q.st.wake()
-	if q.st.count[moving] > 0 {
+	if q.inMotion() {
 		at = now // whoever makes the moves looks at what comes next when they are made
 	} else if at < q.armed {
 		q.armed = at
@@ -189,6 +198,10 @@ func (q *Queue) tick() {
 // that to the worker. Caller holds mu.
 func (q *Queue) dispatch(now int64) {
 	c := q.spool.commit
+	if q.st.wake() <= now && q.st.advance(now) {
+		q.spool.worker.add(q) // what is due comes first, and is more than one step
+		return
+	}
 	for q.waiters.n > 0 && q.st.count[active]+q.st.count[hidden] > 0 {
 		need := receiveNeed(q.waiters.first.max)
 		if !c.TryAdmit(need) {

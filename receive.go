@@ -196,12 +196,13 @@ func (q *Queue) await(ctx context.Context, w *waiter, wait time.Duration) ([]gra
 		err = ctx.Err()
 	case <-timer.C:
 	}
-	q.mu.Lock()
-	if err == ErrNoMessage && w.listed {
+	if err == ErrNoMessage {
 		// What falls due at this very instant is still in time.
-		q.unlock(q.settle())
-		q.mu.Lock()
+		if now, gone := q.lock(); gone == nil {
+			q.unlock(now)
+		}
 	}
+	q.mu.Lock()
 	left := w.listed
 	if left {
 		q.waiters.remove(w)

@@ -1,6 +1,10 @@
 package spool
 
-import "github.com/spoolmq/spool/store"
+import (
+	"fmt"
+
+	"github.com/spoolmq/spool/store"
+)
 
 // reclaim gives back the segments at the front of the log that nobody needs any more: every message in them is gone, the
 // newest record that tells of each queue lies behind them, and so does the checkpoint.
@@ -85,7 +89,9 @@ func (k *keeper) retell(queues []*Queue, cut store.Position) error {
 }
 
 func (s *Spool) retellQueue(q *Queue, cut store.Position) error {
-	need := q.settingNeed()
+	q.mu.Lock()
+	need := snapshotNeed(q.st.history.Len() + maxEvents/16) // a few may come before we have the lock again
+	q.mu.Unlock()
 	if err := s.commit.Admit(need); err != nil {
 		return err
 	}
@@ -94,6 +100,10 @@ func (s *Spool) retellQueue(q *Queue, cut store.Position) error {
 	if q.basis >= cut || q.dropped.Load() {
 		s.commit.Forgo(need)
 		return nil
+	}
+	if snapshotNeed(q.st.history.Len()) > need {
+		s.commit.Forgo(need)
+		return fmt.Errorf("history of queue %q grows too fast for a snapshot", q.name)
 	}
 	q.scratch = q.scratch[:0]
 	q.snapshot(s.now()).encode(&q.scratch)

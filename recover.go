@@ -34,6 +34,7 @@ type replay struct {
 	high   int64             // the highest instant seen
 	lastID uint32
 	idPos  store.Position
+	shed   []uint32 // queues that ended, and that the index still has
 
 	send    sendRecord // scratch
 	letter  deadLetterRecord
@@ -117,6 +118,7 @@ func (r *replay) find(id uint32, pos store.Position, at int64) (q *Queue, news b
 	q = r.queues[id]
 	if q == nil {
 		q = newQueue(r.spool, newState(id, "", Meta{}, at))
+		q.st.replaying = true
 		r.queues[id] = q
 	}
 	return q, pos >= q.included
@@ -153,12 +155,13 @@ func (r *replay) sent(pos store.Position, m *sendRecord, size int, count bool) {
 		b.generation = m.generation
 	}
 	st.refreshTo(b, uint64(pos))
-	st.insert(b, off, place{pos, size, m.at}, m.delay)
+	st.insert(b, off, place{pos, size, m.at})
 	if m.delay > 0 {
-		b.entry(off).kind = delayed
-		st.shift(b, off, pending, delayed)
+		e := b.put(off)
+		e.kind, e.due, e.base = delayed, m.at+m.delay, m.at+m.delay
+		st.shift(b, off, gone, delayed)
 	} else {
-		st.shift(b, off, hidden, active)
+		st.shift(b, off, gone, active)
 	}
 }
 
@@ -248,6 +251,9 @@ func (r *replay) queue(pos store.Position, m *queueRecord) {
 	r.saw(m.queue, pos)
 	q, news := r.find(m.queue, pos, m.at)
 	if m.change == queueDropped {
+		if q.saved > 0 {
+			r.shed = append(r.shed, m.queue)
+		}
 		delete(r.queues, m.queue)
 		return
 	}
@@ -318,6 +324,11 @@ func (r *replay) moved(pos store.Position, m *deadLetterRecord, size int) {
 func (r *replay) snapshot(pos store.Position, m *snapshotRecord) {
 	r.saw(m.queue, pos)
 	if q, news := r.find(m.queue, pos, m.at); news {
+		// The snapshot's history may be shorter than what blocks here have yet to be brought up to date with.
+		q.st.each(func(*summary) bool { return false }, func(b *block) bool {
+			q.st.refreshTo(b, uint64(pos))
+			return true
+		})
 		q.restore(m)
 		q.basis = pos
 	}
@@ -339,7 +350,7 @@ func (q *Queue) rename(name string) { q.name, q.st.name = name, name }
 // finish makes what was replayed ready for use.
 func (r *replay) finish() error {
 	s := r.spool
-	s.byID, s.lastID, s.idPos = r.queues, r.lastID, r.idPos
+	s.byID, s.lastID, s.idPos, s.shed = r.queues, r.lastID, r.idPos, r.shed
 	for id, q := range s.byID {
 		if q.name == "" {
 			return &store.CorruptError{File: "log", Offset: int64(s.disk.Start()), Reason: fmt.Sprintf("queue %d has records but no beginning", id)}
@@ -363,6 +374,7 @@ func (r *replay) finish() error {
 
 // finish brings blocks up to date, counts, and puts deadlines on the wheel.
 func (st *state) finish() {
+	st.replaying = false
 	st.count = [kinds]int64{}
 	var blocks []*block
 	for _, s := range st.dir {

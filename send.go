@@ -181,7 +181,6 @@ func (q *Queue) append(m *outgoing, at int64) store.Position {
 	r.encode(&q.scratch)
 	pos := q.spool.commit.Add(recordSend, q.scratch, m.sum, m.attrs, m.body)
 	q.st.add(place{pos, len(m.attrs) + len(m.body), at}, m.delay)
-	q.st.sent++
 	return pos
 }
 

@@ -8,7 +8,8 @@ import (
 	"github.com/spoolmq/spool/store"
 )
 
-// maxEvents bounds a queue's history of rewinds and drops: above it all blocks are brought up to date.
+// maxEvents bounds a queue's history of rewinds and drops, give or take those of one checkpoint's time: above it all
+// blocks are brought up to date.
 const maxEvents = 1024
 
 // SetMeta changes the queue's settings in one atomic, validated step: change gets a copy of what is set, and what it
@@ -30,11 +31,11 @@ func (q *Queue) SetMeta(ctx context.Context, change func(*Meta)) error {
 		seen := q.meta.Load()
 		meta := seen.clone()
 		change(&meta)
-		meta = meta.withDefaults().clone()
-		if err := meta.validate(); err != nil {
+		next := meta.withDefaults().clone() // whatever change has kept is not what is set
+		if err := next.validate(); err != nil {
 			return err
 		}
-		if done, err := q.setMeta(seen, meta); done || err != nil {
+		if done, err := q.setMeta(seen, next); done || err != nil {
 			return err
 		}
 	}
@@ -49,7 +50,7 @@ func (q *Queue) SetMeta(ctx context.Context, change func(*Meta)) error {
 //	3 the frame is synced (Fsync), answer  the new settings
 func (q *Queue) setMeta(seen *Meta, meta Meta) (done bool, err error) {
 	s, c := q.spool, q.spool.commit
-	need := q.settingNeed()
+	need := settingNeed
 	if err := c.Admit(need); err != nil {
 		return false, s.failure(err)
 	}
@@ -80,9 +81,10 @@ func (q *Queue) replace(seen *Meta, meta Meta, need int64) (pos store.Position, 
 	q.mu.Lock()
 	now := s.now()
 	defer q.unlock(now)
-	if q.dropped.Load() || q.meta.Load() != seen || q.st.wake() <= now || q.st.count[moving] > 0 {
+	if q.dropped.Load() || q.meta.Load() != seen || q.st.wake() <= now || q.inMotion() {
 		return 0, false, nil
 	}
+	q.boundHistory()
 	drop := q.apply(meta, now)
 	c.Begin()
 	pos = q.recordQueue(queueSet, now, drop)
@@ -116,8 +118,13 @@ func (st *state) adopt(meta Meta, now int64) {
 	st.expireAt, st.fadeAt, st.ageAt = now, now, now
 }
 
-// catchUp brings every block up to date, so that the history can be forgotten.
-func (st *state) catchUp() {
+// boundHistory brings every block up to date when the history has become long, so that it can be forgotten. A checkpoint
+// under way may have saved blocks that are behind: it is let finish first. Caller holds mu.
+func (q *Queue) boundHistory() {
+	st := q.st
+	if st.history.Len() < maxEvents || q.shelving {
+		return
+	}
 	st.each(func(s *summary) bool { return s.total() == 0 }, func(b *block) bool {
 		st.refresh(b)
 		return true
@@ -125,8 +132,11 @@ func (st *state) catchUp() {
 	st.history.Trim(st.history.Generation())
 }
 
-// settingNeed is what a QUEUE or SNAPSHOT record of this queue may append.
-func (q *Queue) settingNeed() int64 { return int64(store.RecordSize(1024+64*maxEvents/16, 0)) }
+// settingNeed is what a QUEUE record may append.
+var settingNeed = int64(store.RecordSize(512, 0))
+
+// snapshotNeed is what a SNAPSHOT of a queue with so many events in its history may append.
+func snapshotNeed(events int) int64 { return int64(store.RecordSize(1024+40*events, 0)) }
 
 // recordQueue records what the queue is set to now. Caller holds mu and has begun a commit.
 func (q *Queue) recordQueue(change byte, now int64, drop *rewind.Event) store.Position {

@@ -1,13 +1,17 @@
 package spool
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"log/slog"
+	"maps"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spoolmq/spool/store"
 	"github.com/spoolmq/spool/store/badgerkv"
@@ -19,7 +23,8 @@ import (
 //
 //	C                          checkpoint: spool id, replay from u64, last queue id uv, its position uv, pages uv
 //	L | page u32 | pos u64     queues of the checkpoint: n uv, n × (queue uv, pos uv)
-//	Q | queue u32 | pos u64    queue: a SNAPSHOT's fields, basis uv, n uv, n × (block uv, state pos uv, places uv)
+//	Q | queue u32 | pos u64    queue: a SNAPSHOT's fields, basis uv, blocks uv
+//	B | queue u32 | page u64 | pos u64     its blocks: n × (block uv, state pos uv, places uv)
 //	S | queue u32 | block u64 | pos u64    state of a block: see encodeState
 //	P | queue u32 | block u64 | n u64      places of its first n messages: see encodePlaces
 //
@@ -31,10 +36,12 @@ const (
 	keyCheckpoint = 'C'
 	keyList       = 'L'
 	keyQueue      = 'Q'
+	keyBlocks     = 'B'
 	keyState      = 'S'
 	keyPlaces     = 'P'
 
-	pageQueues = 4096 // queues of a page; a block list of a queue is cut in the same way
+	pageQueues = 4096 // queues of a page
+	pageBlocks = 4096 // blocks of a page
 	scanPage   = 256  // entries of one Scan
 	applyBytes = 256 << 10
 )
@@ -204,7 +211,7 @@ func (sh *shelf) read(r *replay) error {
 		}
 	}
 	sh.at = from
-	return nil
+	return sh.strays(r)
 }
 
 func (sh *shelf) readPage(r *replay, page int) error {
@@ -237,18 +244,41 @@ func (sh *shelf) readQueue(r *replay, id uint32, pos store.Position) error {
 	q := newQueue(r.spool, newState(id, "", Meta{}, 0))
 	q.restore(&m)
 	q.basis, q.included, q.saved = store.Position(d.uv()), pos, pos
-	want := make([]shelved, d.count(3))
-	number := uint64(0)
-	for i := range want {
-		number += d.uv()
-		want[i] = shelved{number, store.Position(d.uv()), int(d.uv())}
+	if pos > sh.disk.End() {
+		return fmt.Errorf("%w: queue at %d, log to %d", errShelf, pos, sh.disk.End())
 	}
+	n := d.uv()
 	if d.done() != nil || m.queue != id {
 		return errShelf
 	}
+	q.st.replaying = true
 	r.high = max(r.high, m.at)
 	r.queues[id] = q
+	want, err := sh.readList(q, n)
+	if err != nil {
+		return err
+	}
 	return sh.readBlocks(q, want)
+}
+
+// readList reads which of a queue's n blocks are where.
+func (sh *shelf) readList(q *Queue, n uint64) (want []shelved, err error) {
+	for ; uint64(len(want)) < n; q.savedPages++ {
+		d, err := sh.get(key(keyBlocks, uint64(q.id), uint64(q.savedPages), uint64(q.saved)))
+		if err != nil {
+			return nil, err
+		}
+		for range min(pageBlocks, n-uint64(len(want))) {
+			want = append(want, shelved{d.uv(), store.Position(d.uv()), int(d.uv())})
+			if d.bad {
+				return nil, errShelf
+			}
+		}
+		if d.done() != nil {
+			return nil, errShelf
+		}
+	}
+	return want, nil
 }
 
 // shelved is what a queue's record says of a block.
@@ -299,26 +329,32 @@ func errShelfIf(bad bool) error {
 
 // walk calls f for each block record of a kind, in order; those that it does not use are superfluous.
 func (sh *shelf) walk(letter byte, queue uint32, f func(number, last uint64, d *decoder) (bool, error)) error {
-	from, to := key(letter, uint64(queue)), key(letter, uint64(queue)+1)
+	return sh.scan(key(letter, uint64(queue)), key(letter, uint64(queue)+1), func(e store.Entry) error {
+		if len(e.Key) != 21 {
+			return errShelf
+		}
+		d, err := unwrap(e.Value)
+		if err != nil {
+			return err
+		}
+		used, err := f(binary.BigEndian.Uint64(e.Key[5:]), binary.BigEndian.Uint64(e.Key[13:]), d)
+		if err == nil && !used {
+			sh.discard(e.Key)
+		}
+		return err
+	})
+}
+
+// scan calls f for each entry with from ≤ key < to, in order.
+func (sh *shelf) scan(from, to []byte, f func(store.Entry) error) error {
 	for {
 		entries, err := sh.index.Scan(from, to, scanPage)
 		if err != nil {
 			return err
 		}
 		for _, e := range entries {
-			if len(e.Key) != 21 {
-				return errShelf
-			}
-			d, err := unwrap(e.Value)
-			if err != nil {
+			if err := f(e); err != nil {
 				return err
-			}
-			used, err := f(binary.BigEndian.Uint64(e.Key[5:]), binary.BigEndian.Uint64(e.Key[13:]), d)
-			if err != nil {
-				return err
-			}
-			if !used {
-				sh.discard(e.Key)
 			}
 		}
 		if len(entries) < scanPage {
@@ -326,6 +362,46 @@ func (sh *shelf) walk(letter byte, queue uint32, f func(number, last uint64, d *
 		}
 		from = append(entries[len(entries)-1].Key, 0)
 	}
+}
+
+// strays finds what checkpoints that died have left behind: pages and queue records that this one does not name, and all
+// records of queues that it does not know.
+func (sh *shelf) strays(r *replay) error {
+	known := func(k []byte, pos store.Position) bool { return bytes.HasSuffix(k, key(0, 0, uint64(pos))[5:]) }
+	err := sh.scan(key(keyList), key(keyList+1), func(e store.Entry) error {
+		if !known(e.Key, sh.page) {
+			sh.discard(e.Key)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, letter := range []byte{keyQueue, keyBlocks} {
+		err := sh.scan(key(letter), key(letter+1), func(e store.Entry) error {
+			if len(e.Key) < 13 {
+				return errShelf
+			}
+			if q := r.queues[binary.BigEndian.Uint32(e.Key[1:])]; q == nil || !known(e.Key, q.saved) {
+				sh.discard(e.Key)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	ids := slices.Sorted(maps.Keys(r.queues))
+	next := uint64(0)
+	for _, id := range append(ids, math.MaxUint32) {
+		if uint64(id) > next {
+			if err := sh.discardRange(next, uint64(id)); err != nil {
+				return err
+			}
+		}
+		next = uint64(id) + 1
+	}
+	return nil
 }
 
 func (sh *shelf) get(k []byte) (*decoder, error) {

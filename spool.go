@@ -2,6 +2,7 @@ package spool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sort"
@@ -126,8 +127,7 @@ func Open(dir string, opts ...Option) (*Spool, error) {
 	}
 	s := newSpool(o, disk)
 	if err := s.recover(newShelf(dir, disk, o)); err != nil {
-		disk.Close()
-		return nil, storeError(err)
+		return nil, storeError(errors.Join(err, s.keeper.shelf.close(), disk.Close()))
 	}
 	s.start(o)
 	return s, nil
@@ -381,13 +381,13 @@ func (s *Spool) remove(name string, need int64) (pos store.Position, err error) 
 	q.dropped.Store(true)
 	q.st.purge()
 	q.waiters.fail(ErrQueueNotFound)
+	if q.saved > 0 || q.shelving {
+		s.shed = append(s.shed, q.id)
+	}
 	q.mu.Unlock()
 	s.clock.unset(q)
 	delete(s.byName, fold(name))
 	delete(s.byID, q.id)
-	if q.saved > 0 {
-		s.shed = append(s.shed, q.id)
-	}
 	return pos, nil
 }
 

@@ -50,13 +50,21 @@ type state struct {
 	index   rewind.Index
 	cursor  cursor
 
-	expireAt int64     // a message ends by Retention
-	fadeAt   int64     // a rewindable message ends by Meta.Rewind
-	ageAt    int64     // a message has waited MaxAge
-	veiled   uint64    // no message below is hidden
-	touched  bool      // something changed since the last checkpoint
-	left     []shelved // blocks in the index that are empty by now. Bound: taken by each checkpoint
-	moves    []uint64  // sequences that have become moving; the caller takes and makes them. Bound: stepSize
+	expireAt  int64     // a message ends by Retention
+	fadeAt    int64     // a rewindable message ends by Meta.Rewind
+	ageAt     int64     // a message has waited MaxAge
+	veiled    uint64    // no message below is hidden
+	replaying bool      // counts are not kept: finish counts
+	touched   bool      // something changed since the last checkpoint
+	left      []shelved // blocks in the index that are empty by now. Bound: taken by each checkpoint
+	moves     []move    // messages that have become moving; the caller takes and makes them. Bound: stepSize
+	arriving  int64     // pending messages that are dead letters of other queues
+}
+
+// A move is a message that is to go to the dead-letter queue, and the instant at which that fell due.
+type move struct {
+	at  int64
+	seq uint64
 }
 
 func newState(id uint32, name string, meta Meta, now int64) *state {
@@ -254,8 +262,15 @@ func (st *state) tally(b *block, k kind, n int32) {
 	}
 }
 
-// add appends a message at its place. It is hidden until reveal; a delay makes it pending.
-func (st *state) add(pl place, delay int64) uint64 {
+// add appends a message that was sent. It is hidden until reveal; a delay makes it pending.
+func (st *state) add(pl place, delay int64) {
+	b, off := st.append(pl)
+	st.hide(b, off, pl, delay)
+	st.sent++
+}
+
+// append takes the next sequence for a message at its place.
+func (st *state) append(pl place) (*block, int) {
 	seq := st.next
 	st.next++
 	st.lastAt = pl.at
@@ -265,23 +280,40 @@ func (st *state) add(pl place, delay int64) uint64 {
 		b = st.ensure(seq)
 	}
 	st.refresh(b)
-	st.insert(b, int(seq&blockMask), pl, delay)
-	return seq
+	off := int(seq & blockMask)
+	st.insert(b, off, pl)
+	return b, off
 }
 
-// insert makes a message a hidden part of a block.
-func (st *state) insert(b *block, off int, pl place, delay int64) {
+// insert gives a message of a block its place.
+func (st *state) insert(b *block, off int, pl place) {
 	if b.rewind == nil {
 		b.rewind = st.index.Insert(b.number, pl.at)
 	}
 	b.places.add(off, pl)
-	if delay > 0 {
-		e := b.put(off)
-		e.kind, e.due, e.base = pending, pl.at+delay, pl.at+delay
-		st.shift(b, off, gone, pending)
-	} else {
+}
+
+func (st *state) hide(b *block, off int, pl place, delay int64) {
+	if delay == 0 {
 		st.shift(b, off, gone, hidden)
+		return
 	}
+	e := b.put(off)
+	e.kind, e.due, e.base = pending, pl.at+delay, pl.at+delay
+	st.shift(b, off, gone, pending)
+}
+
+// arrive appends a dead letter of another queue: it is pending until reveal, and then active.
+func (st *state) arrive(pl place) {
+	b, off := st.append(pl)
+	b.put(off).kind = pending
+	st.shift(b, off, gone, pending)
+	st.arriving++
+}
+
+// shown is how many messages have been sent and seen.
+func (st *state) shown() int64 {
+	return st.sent - (st.count[hidden] + st.count[pending] - st.arriving)
 }
 
 // retire lets the last block go, which stays while it can still take messages, when a new one begins and it is empty.
@@ -296,7 +328,7 @@ func (st *state) retire(next uint64) {
 
 // prune lets an emptied block go, unless new messages still go there.
 func (st *state) prune(b *block) {
-	if b.total() == 0 && st.next>>blockBits != b.number {
+	if b.total() == 0 && st.next>>blockBits != b.number && !st.replaying {
 		st.forget(b)
 	}
 }
@@ -348,7 +380,13 @@ func (st *state) reveal(first uint64, n int) {
 			st.shift(b, off, hidden, active)
 			st.noteExpiry(b, off)
 			st.noteAge(b, st.ageBase(b, off, nil))
-		} else if e := b.entry(off); e != nil && e.kind == pending {
+		} else if e := b.entry(off); e != nil && e.kind == pending && e.due == 0 {
+			st.arriving--
+			st.shift(b, off, pending, active)
+			b.drop(e)
+			st.noteExpiry(b, off)
+			st.noteAge(b, st.ageBase(b, off, nil))
+		} else if e != nil && e.kind == pending {
 			st.shift(b, off, pending, delayed)
 			e.kind = delayed
 			st.arm(b, e)
@@ -433,7 +471,7 @@ func (st *state) lapse(b *block, off int, end int64) {
 // or a dead-letter rule.
 func (st *state) over(b *block, off int, e *entry, end int64) bool {
 	at := st.cursor.get(&b.places, off).at
-	if at <= end-int64(st.meta.Retention) {
+	if at <= max(end-int64(st.meta.Retention), st.floors.expired) {
 		st.remove(b, off)
 		return true
 	}
@@ -443,9 +481,9 @@ func (st *state) over(b *block, off int, e *entry, end int64) bool {
 	}
 	switch {
 	case dl.MaxReceives > 0 && e.receives >= uint32(dl.MaxReceives):
-		st.move(b, off, e, byReceives)
+		st.move(b, off, e, byReceives, end)
 	case dl.MaxAge > 0 && st.ageBase(b, off, e) <= end-int64(dl.MaxAge):
-		st.move(b, off, e, byAge)
+		st.move(b, off, e, byAge, end)
 	default:
 		return false
 	}
@@ -458,12 +496,12 @@ const (
 	byAge      = 2
 )
 
-// move marks a message as on its way to the dead-letter queue.
-func (st *state) move(b *block, off int, e *entry, why int64) {
+// move marks a message as on its way to the dead-letter queue since the instant at.
+func (st *state) move(b *block, off int, e *entry, why, at int64) {
 	st.disarm(b, e)
 	st.shift(b, off, b.kind(off), moving)
 	e.kind, e.due = moving, why
-	st.moves = append(st.moves, b.first()+uint64(off))
+	st.moves = append(st.moves, move{at, b.first() + uint64(off)})
 }
 
 // stay undoes a move that could not be made: the message is passed over until due.
@@ -511,7 +549,7 @@ func (st *state) clear() {
 		return true
 	})
 	st.touched = true
-	st.dir, st.base, st.count = nil, 0, [kinds]int64{}
+	st.dir, st.base, st.count, st.arriving = nil, 0, [kinds]int64{}, 0
 	st.wheel, st.index, st.cursor = timer.Wheel{}, rewind.Index{}, cursor{}
 	st.expireAt, st.fadeAt, st.ageAt = never, never, never
 	st.history.Trim(st.history.Generation())

@@ -51,8 +51,11 @@ type Committer struct {
 	failed func(error)
 	dirty  func()
 
-	growing sync.Mutex // one Grow at a time
-	joined  atomic.Int32
+	growing sync.Mutex    // one Grow at a time
+	joined  atomic.Int32  // calls in the open group
+	parked  sync.Pool     // *call
+	stable  atomic.Uint64 // as synced, for a look without mu
+	safe    atomic.Uint64 // as written, for a look without mu
 
 	mu       sync.Mutex
 	room     sync.Cond // guarded by mu; signalled when admitted shrinks
@@ -70,7 +73,6 @@ type Committer struct {
 	flown    int64     // guarded by mu; part of admitted that is in the flying group
 	waiting  []*call   // guarded by mu; parked for a sync, by position
 	hidden   []Hidden  // guarded by mu; written, not synced; only when level is AtSynced
-	calls    *call     // guarded by mu; free list
 	commits  int64     // guarded by mu; frames written
 	records  int64     // guarded by mu; records written
 }
@@ -93,7 +95,6 @@ type group struct {
 type call struct {
 	wake  chan signal // capacity 1
 	level Level
-	next  *call
 }
 
 type signal uint8
@@ -119,6 +120,9 @@ func NewCommitter(log Log, o CommitterOptions) *Committer {
 	c := &Committer{log: log, level: o.Level, reveal: o.Reveal, failed: o.Failed, dirty: o.Dirty,
 		next: end, written: end, synced: log.Synced()}
 	c.room.L = &c.mu
+	c.parked.New = func() any { return &call{wake: make(chan signal, 1)} }
+	c.safe.Store(uint64(c.written))
+	c.stable.Store(uint64(c.synced))
 	return c
 }
 
@@ -258,6 +262,9 @@ func (c *Committer) Boundary() Position {
 
 // Wait returns nil when the record at pos has reached the level, or why it never will.
 func (c *Committer) Wait(pos Position, level Level) error {
+	if c.reached(pos, level) {
+		return nil
+	}
 	c.mu.Lock()
 	for {
 		switch {
@@ -279,8 +286,11 @@ func (c *Committer) Wait(pos Position, level Level) error {
 		w := c.park(pos, level)
 		c.mu.Unlock()
 		s := <-w.wake
+		c.parked.Put(w)
+		if s == signalDone && c.reached(pos, level) {
+			return nil
+		}
 		c.mu.Lock()
-		w.next, c.calls = c.calls, w
 		switch s {
 		case signalWrite:
 			c.leadWrite(level)
@@ -288,6 +298,11 @@ func (c *Committer) Wait(pos Position, level Level) error {
 			c.leadSync()
 		}
 	}
+}
+
+// reached tells without mu whether a record has reached a level. It may answer false a moment too long.
+func (c *Committer) reached(pos Position, level Level) bool {
+	return pos < Position(c.stable.Load()) || level == AtWritten && pos < Position(c.safe.Load())
 }
 
 // Sync returns nil when everything appended before is on stable storage.
@@ -301,12 +316,7 @@ func (c *Committer) Sync() error {
 
 // park puts a call where the leader of its stage will find it. Caller holds mu.
 func (c *Committer) park(pos Position, level Level) *call {
-	w := c.calls
-	if w == nil {
-		w = &call{wake: make(chan signal, 1)}
-	} else {
-		c.calls = w.next
-	}
+	w := c.parked.Get().(*call)
 	w.level = level
 	switch {
 	case pos < c.written:
@@ -352,6 +362,7 @@ func (c *Committer) leadWrite(own Level) {
 	}
 	clean := c.synced >= c.written
 	c.written = end
+	c.safe.Store(uint64(end))
 	c.commits++
 	c.records += int64(g.records)
 	c.admitted -= g.admitted
@@ -421,6 +432,7 @@ func (c *Committer) leadSync() {
 		return
 	}
 	c.synced = upTo
+	c.stable.Store(uint64(upTo))
 	for _, w := range calls {
 		w.wake <- signalDone
 	}
