@@ -1,0 +1,5 @@
+//go:build !race
+
+package badgerkv
+
+const raceEnabled = false

@@ -1,0 +1,5 @@
+//go:build !unix || aix
+
+package badgerkv
+
+func limitDescriptors(int) error { return nil }

@@ -1,0 +1,105 @@
+package badgerkv
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/table"
+)
+
+const (
+	walExt      = ".mem"
+	vlogExt     = ".vlog"
+	discardName = "DISCARD"
+)
+
+// A file of Badger's with a number in its name.
+type file struct {
+	id   uint64
+	path string
+	size int64
+}
+
+// A survey is what lies in the directory of an index that is not open.
+type survey struct {
+	dir      string
+	tables   map[uint64]file
+	logs     []file // write-ahead logs, oldest first
+	vlogs    []file
+	manifest bool
+}
+
+func takeSurvey(dir string) (*survey, error) {
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("badgerkv: %w", err)
+	}
+	s := &survey{dir: dir, tables: map[uint64]file{}}
+	for _, e := range names {
+		fi, err := e.Info()
+		if err != nil {
+			return nil, fmt.Errorf("badgerkv: %w", err)
+		}
+		if err := s.add(fi); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(s.logs, func(a, b file) int { return cmp.Compare(a.id, b.id) })
+	return s, nil
+}
+
+func (s *survey) add(fi fs.FileInfo) error {
+	f := file{path: filepath.Join(s.dir, fi.Name()), size: fi.Size()}
+	var err error
+	switch ext := filepath.Ext(fi.Name()); {
+	case fi.Name() == badger.ManifestFilename:
+		s.manifest = true
+	case ext == walExt:
+		f.id, err = fileNumber(f.path)
+		s.logs = append(s.logs, f)
+	case ext == vlogExt:
+		f.id, err = fileNumber(f.path)
+		s.vlogs = append(s.vlogs, f)
+	default:
+		var ok bool
+		if f.id, ok = table.ParseFileID(fi.Name()); ok {
+			s.tables[f.id] = f
+		}
+	}
+	return err
+}
+
+// fileNumber parses a name as strictly as Badger, whose Open fails on others.
+func fileNumber(path string) (uint64, error) {
+	base := filepath.Base(path)
+	id, err := strconv.ParseUint(strings.TrimSuffix(base, filepath.Ext(base)), 10, 31)
+	if err != nil {
+		return 0, corrupt(path, 0, "no file of Badger's has this name")
+	}
+	return id, nil
+}
+
+// count is how many files Badger will have open for what is there.
+func (s *survey) count() int { return len(s.tables) + len(s.logs) + len(s.vlogs) }
+
+// removeEmpty removes logs of no length. A process that died while Badger created or removed one leaves such a file, and
+// Badger's Open fails on it. There is nothing in them, and what should have been is noticed by verify.
+func (s *survey) removeEmpty() error {
+	for _, f := range slices.Concat(s.logs, s.vlogs) {
+		if f.size > 0 {
+			continue
+		}
+		if err := os.Remove(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("badgerkv: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,144 @@
+package seglog
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spoolmq/spool/store"
+)
+
+// create makes a spool in a directory that holds nothing, or what an earlier creation left.
+//
+//	create:key      the directory and LOCK exist
+//	create:mark     KEY is written
+//	create:segment  MARK is written: epoch 0, everything at position 0
+//	create:format   the first segment is written
+//	create:rename   all of them are durable, and so is FORMAT under its passing name
+//	create:sync     FORMAT may have its name
+//
+// A directory left at any of these steps but the last is made anew: there is no FORMAT in it, and no frame.
+// Commit point: the rename to FORMAT, with the sync of the directory.
+func create(dir string, o *Options) error {
+	if err := clearLeft(dir, o); err != nil {
+		return err
+	}
+	var who identity
+	rand.Read(who.id[:])
+	rand.Read(who.key[:])
+
+	o.step(stepCreateKey)
+	if err := writeFile(o.files, filepath.Join(dir, keyName), encodeKey(who)); err != nil {
+		return err
+	}
+	o.step(stepCreateMark)
+	slots := append(encodeMark(mark{id: who.id}), make([]byte, pageSize)...)
+	if err := writeFile(o.files, filepath.Join(dir, markName), slots); err != nil {
+		return err
+	}
+	o.step(stepCreateSegment)
+	if err := createFirst(filepath.Join(dir, logName), who, o); err != nil {
+		return err
+	}
+	o.step(stepCreateFormat)
+	passing := filepath.Join(dir, passingName)
+	if err := writeFile(o.files, passing, encodeFormat(who.id)); err != nil {
+		return err
+	}
+	if err := o.files.SyncDir(dir); err != nil {
+		return err
+	}
+	o.step(stepCreateRename)
+	if err := o.files.Rename(passing, filepath.Join(dir, formatName)); err != nil {
+		return err
+	}
+	o.step(stepCreateSync)
+	return o.files.SyncDir(dir)
+}
+
+// createFirst makes the directory of the log and its first segment, durably.
+func createFirst(dir string, who identity, o *Options) error {
+	if err := o.files.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	size := int64(minSize)
+	if o.SegmentSize > 0 {
+		size = o.SegmentSize + overhead
+	}
+	f, err := o.files.OpenFile(segmentPath(dir, 1, segmentSuffix), os.O_RDWR|os.O_CREATE|os.O_TRUNC)
+	if err != nil {
+		return err
+	}
+	err = f.Allocate(size)
+	if err == nil {
+		_, err = f.WriteAt(encodeHeader(header{id: who.id, size: size, salt: newSalt(0), kind: kindUsed, use: 1}), 0)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return o.files.SyncDir(dir)
+}
+
+// clearLeft removes the segments of an earlier creation. A segment with a frame in it, or one that cannot be read, is not
+// what a creation leaves: then FORMAT was lost, and nothing is touched.
+func clearLeft(dir string, o *Options) error {
+	dir = filepath.Join(dir, logName)
+	entries, err := o.files.List(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := refuseFrames(filepath.Join(dir, e.Name()), o); err != nil {
+			return err
+		}
+	}
+	for _, e := range entries {
+		if err := o.files.Remove(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refuseFrames returns a *store.CorruptError when the segment holds a frame.
+func refuseFrames(path string, o *Options) error {
+	seg := &segment{path: path}
+	f, err := seg.open(o.files)
+	if err != nil {
+		return err
+	}
+	defer seg.close()
+	b := make([]byte, headerSize)
+	n, err := readUpTo(f, b, 0)
+	if err != nil {
+		return err
+	}
+	if len(bytes.Trim(b[:n], "\x00")) == 0 {
+		return nil
+	}
+	if seg.header, err = decodeHeader(b[:n]); err != nil {
+		return unreadable(path, err)
+	}
+	if seg.kind == kindPrepared {
+		return nil
+	}
+	s := scanner{files: o.files}
+	if err := s.enter(seg); err != nil {
+		return err
+	}
+	found, err := s.search(seg.base)
+	if err == nil && found.end > seg.base {
+		lost := filepath.Join(filepath.Dir(filepath.Dir(path)), formatName)
+		return &store.CorruptError{File: lost, Reason: "missing, and " + path + " holds frames"}
+	}
+	return err
+}

@@ -1,0 +1,177 @@
+package seglog
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"syscall"
+
+	"github.com/spoolmq/spool/store"
+)
+
+// Mark makes the side information durable.
+//
+//	mark:write  the newer slot says what the Mark before said
+//	mark:done   it says what this one says
+//
+// A slot torn in between is not valid, and the other one counts.
+// Commit point: the newer valid slot of MARK.
+func (l *Log) Mark(highWater int64, clean bool) error {
+	if err := l.usable(); err != nil {
+		return err
+	}
+	if clean && l.Synced() != l.End() {
+		return fmt.Errorf("clean mark of a log synced to %d that ends at %d", l.Synced(), l.End())
+	}
+	return l.mark(l.Start(), highWater, clean)
+}
+
+// mark writes a slot with everything that is known to be durable.
+func (l *Log) mark(start store.Position, highWater int64, clean bool) error {
+	l.marking.mu.Lock()
+	defer l.marking.mu.Unlock()
+	l.segs.mu.Lock()
+	m := mark{epoch: l.info.Epoch, start: start, durable: l.segs.durable, highWater: highWater, clean: clean}
+	l.segs.mu.Unlock()
+	m.durable.base = max(m.durable.base, start) // the segment that ends at the start may be going
+	l.step(stepMarkWrite)
+	l.syncs.Add(1)
+	l.written.Add(pageSize)
+	if err := l.marking.marker.write(m); err != nil {
+		return l.fail(fmt.Errorf("mark: %w", err))
+	}
+	l.step(stepMarkDone)
+	return nil
+}
+
+// Drop gives up everything below before.
+//
+//	drop:mark     nothing has changed
+//	drop:files    the new start is durable; the files below it hold nothing any more, and the next Open takes them so
+//	drop:recycle  likewise
+//	drop:remove   likewise
+//
+// Commit point: the log start in MARK. Until it is durable no byte below is overwritten or unlinked.
+func (l *Log) Drop(before store.Position) error {
+	if err := l.usable(); err != nil {
+		return err
+	}
+	if before <= l.Start() {
+		return nil
+	}
+	if !slices.Contains(l.Boundaries(), before) {
+		return fmt.Errorf("drop before %d, which no segment begins at", before)
+	}
+	if err := l.syncThrough(before); err != nil {
+		return err
+	}
+	l.step(stepDropMark)
+	if err := l.mark(before, 0, false); err != nil {
+		return err
+	}
+	l.step(stepDropFiles)
+
+	l.segs.mu.Lock()
+	i := l.segs.find(before)
+	gone := l.segs.list[:i:i]
+	l.segs.list = slices.Clone(l.segs.list[i:])
+	for _, s := range gone {
+		s.dropped = true
+	}
+	l.segs.idle = slices.DeleteFunc(l.segs.idle, func(s *segment) bool { return s.dropped })
+	l.segs.retired = append(l.segs.retired, gone...)
+	l.start.Store(uint64(before))
+	l.segs.mu.Unlock()
+	l.ahead.forget(before)
+	l.space.starved.Store(false)
+	l.reclaim()
+	return l.usable()
+}
+
+// reclaim takes the files of dropped segments that nobody reads any more. The last reader of one has the goroutine call
+// it.
+func (l *Log) reclaim() {
+	l.space.mu.Lock()
+	defer l.space.mu.Unlock()
+	if l.usable() != nil {
+		return
+	}
+	l.segs.mu.Lock()
+	var free []*segment
+	l.segs.retired = slices.DeleteFunc(l.segs.retired, func(s *segment) bool {
+		if s.pins > 0 {
+			return false
+		}
+		free = append(free, s)
+		return true
+	})
+	l.segs.mu.Unlock()
+	for i, s := range free {
+		err := l.giveUp(s)
+		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+			l.segs.mu.Lock()
+			l.segs.retired = append(l.segs.retired, free[i:]...) // no fault of the disk: the next Drop tries again
+			l.segs.mu.Unlock()
+			l.o.Logger.Warn("giving up segments", "dir", l.dir, "err", err)
+			return
+		}
+		if err != nil {
+			l.fail(err)
+			return
+		}
+	}
+}
+
+// giveUp makes a spare of a file that holds nothing, or removes it. Caller holds space.mu.
+func (l *Log) giveUp(s *segment) error {
+	l.segs.mu.Lock()
+	keep := len(l.segs.spares) < maxSpares && l.standard(s)
+	l.segs.mu.Unlock()
+	if !keep {
+		return l.remove(s)
+	}
+	l.step(stepDropRecycle)
+	f, err := s.open(l.files)
+	if err == nil {
+		l.syncs.Add(1)
+		err = f.Sync() // pages under write-back would hold up the writes to come
+	}
+	if err = errors.Join(err, s.close()); err != nil {
+		return fmt.Errorf("recycle %s: %w", s.path, err)
+	}
+	spare := &segment{header: s.header, number: s.number, path: s.path}
+	l.segs.mu.Lock()
+	l.segs.spares = append(l.segs.spares, spare)
+	l.segs.mu.Unlock()
+	return nil
+}
+
+// dropSpares removes the spares, because their space is needed, and tells whether there were any. Caller holds space.mu.
+func (l *Log) dropSpares() (bool, error) {
+	l.segs.mu.Lock()
+	spares := l.segs.spares
+	l.segs.spares = nil
+	l.segs.mu.Unlock()
+	for _, s := range spares {
+		if err := l.remove(s); err != nil {
+			return false, err
+		}
+	}
+	return len(spares) > 0, nil
+}
+
+// remove unlinks a segment that holds nothing, durably.
+func (l *Log) remove(s *segment) error {
+	l.step(stepDropRemove)
+	if err := s.close(); err != nil {
+		return fmt.Errorf("close %s: %w", s.path, err)
+	}
+	if err := l.files.Remove(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove %s: %w", s.path, err)
+	}
+	if err := l.files.SyncDir(l.logDir()); err != nil {
+		return fmt.Errorf("remove %s: %w", s.path, err)
+	}
+	return nil
+}

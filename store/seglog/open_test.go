@@ -1,0 +1,233 @@
+package seglog
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/spoolmq/spool/store"
+)
+
+// tree lists what is in a directory, with contents.
+func tree(t *testing.T, dir string) []string {
+	t.Helper()
+	var all []string
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			all = append(all, path+"/")
+			return err
+		}
+		b, err := os.ReadFile(path)
+		all = append(all, path+" "+string(b))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func TestNotStore(t *testing.T) {
+	place := func(names ...string) string {
+		dir := t.TempDir()
+		for _, name := range names {
+			path := filepath.Join(dir, name)
+			if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, []byte("something of somebody"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return dir
+	}
+	for _, dir := range []string{
+		place("file"),
+		place("LOCK"),
+		place("LOCK", "file"),
+		place("lost+found/file"),
+		place("log/access.log"),
+		place("log/0000000000000001.seg/file"),
+		place("index/file"),
+		place("index.ok"),
+		place("KEY"),
+		place("MARK"),
+		place("FORMAT.tmp"),
+		place("FORMAT/file"),
+		place("LOCK/file"),
+		place("log"),
+	} {
+		before := tree(t, dir)
+		l, err := Open(dir, Options{})
+		if !errors.Is(err, store.ErrNotStore) {
+			t.Errorf("Open of %q = %v, want %v", before, err, store.ErrNotStore)
+			closeDead(l)
+		}
+		if after := tree(t, dir); !slices.Equal(before, after) {
+			t.Errorf("Open of a directory that is no spool made %q of %q", after, before)
+		}
+	}
+	file := filepath.Join(place("file"), "file")
+	if _, err := Open(file, Options{}); !errors.Is(err, store.ErrNotStore) {
+		t.Errorf("Open of a file = %v, want %v", err, store.ErrNotStore)
+	}
+	if _, err := Open(filepath.Join(file, "below"), Options{}); err == nil {
+		t.Error("Open below a file succeeded")
+	}
+}
+
+func TestCreate(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "b")
+	if err := os.MkdirAll(filepath.Join(dir, "lost+found"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l := openTest(t, dir, Options{})
+	if size := l.Size(); size.Allocated > 8<<20 || size.Live != 0 {
+		t.Errorf("an empty log occupies %d bytes, limit %d", size.Allocated, 8<<20)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		want := fs.FileMode(0o600)
+		if d.IsDir() {
+			want = 0o700
+		}
+		if err == nil && runtime.GOOS != "windows" && info.Mode().Perm() != want {
+			t.Errorf("%s has mode %o, want %o", path, info.Mode().Perm(), want)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The caller's names are none of ours.
+	for _, name := range []string{"index", "index.ok"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l = openTest(t, dir, Options{})
+	defer l.Close()
+	if i := l.Info(); i.Created || i.Epoch != 2 {
+		t.Errorf("opened again: created %t, epoch %d, want false, 2", i.Created, i.Epoch)
+	}
+}
+
+// TestMissingFormat: without FORMAT a directory is made anew if no frame is lost by it.
+func TestMissingFormat(t *testing.T) {
+	for _, frames := range []int{0, 1} {
+		files := newMemFS()
+		o := Options{SegmentSize: 4096, files: files}
+		l := openTest(t, "/spool", o)
+		h := newHistory()
+		for range frames {
+			if err := h.append(l, 50); err != nil {
+				t.Fatal(err)
+			}
+		}
+		id := l.Info().SpoolID
+		if err := errors.Join(h.finish(l), l.Close(), files.Remove("/spool/FORMAT")); err != nil {
+			t.Fatal(err)
+		}
+		l, err := Open("/spool", o)
+		if frames > 0 && !errors.Is(err, store.ErrCorrupt) {
+			t.Errorf("Open without FORMAT and with a frame = %v, want %v", err, store.ErrCorrupt)
+		}
+		if frames == 0 && (err != nil || l.Info().SpoolID == id || !l.Info().Created) {
+			t.Errorf("Open without FORMAT and without a frame = %v, want a new spool", err)
+		}
+		closeDead(l)
+	}
+}
+
+func TestNewerVersion(t *testing.T) {
+	dir := t.TempDir()
+	if err := openTest(t, dir, Options{}).Close(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, markName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	newer := append(resealed(b[pageSize:pageSize+markSize], 2), make([]byte, pageSize-markSize)...)
+	if err := os.WriteFile(filepath.Join(dir, markName), append(b[:pageSize:pageSize], newer...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir, Options{}); !errors.Is(err, store.ErrFormatVersion) {
+		t.Fatalf("Open of a newer version = %v, want %v", err, store.ErrFormatVersion)
+	}
+}
+
+func TestReadOnlyDirectory(t *testing.T) {
+	dir := t.TempDir()
+	files := &faultFS{vfs: osFS{}, fault: func(_ int, op string) error {
+		if op == "lock" || op == "create" || op == "mkdir" {
+			return syscall.EROFS
+		}
+		return nil
+	}}
+	if _, err := Open(dir, Options{files: files}); !errors.Is(err, syscall.EROFS) || errors.Is(err, store.ErrNotStore) {
+		t.Fatalf("Open in a read-only directory = %v, want %v", err, syscall.EROFS)
+	}
+}
+
+// TestLocked opens a directory that another process has open.
+func TestLocked(t *testing.T) {
+	const variable = "SEGLOG_TEST_LOCKED"
+	if dir := os.Getenv(variable); dir != "" {
+		_, err := Open(dir, Options{})
+		if errors.Is(err, store.ErrLocked) {
+			os.Stdout.WriteString("locked: " + err.Error())
+		}
+		os.Exit(0)
+	}
+	dir := t.TempDir()
+	l := openTest(t, dir, Options{})
+	defer l.Close()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Skip(err)
+	}
+	child := exec.Command(exe, "-test.run=^TestLocked$")
+	child.Env = append(os.Environ(), variable+"="+dir)
+	out, err := child.CombinedOutput()
+	if pid := "pid " + strconv.Itoa(os.Getpid()); err != nil || !strings.Contains(string(out), pid) {
+		t.Fatalf("a second process said %q, %v, want a text with %q", out, err, pid)
+	}
+	if _, err := Open(dir, Options{}); !errors.Is(err, store.ErrLocked) {
+		t.Fatalf("Open in the same process = %v, want %v", err, store.ErrLocked)
+	}
+	if _, err := l.Append(testPayload(10, 1)); err != nil {
+		t.Fatalf("Append after others tried to open = %v", err)
+	}
+}
+
+// TestForeignSegment: a segment of another spool is not taken for a spare.
+func TestForeignSegment(t *testing.T) {
+	files := newMemFS()
+	o := Options{SegmentSize: 4096, files: files}
+	h := newHistory()
+	l := openTest(t, "/spool", o)
+	if err := errors.Join(h.append(l, 50), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	alien := encodeHeader(header{id: someID, size: 3 * pageSize, kind: kindPrepared})
+	files.entries["/spool/log/00000000000000aa.seg"] = &memNode{data: append(alien, make([]byte, 2*pageSize)...)}
+	var corrupt *store.CorruptError
+	if _, err := Open("/spool", o); !errors.As(err, &corrupt) || !strings.HasSuffix(corrupt.File, "00aa.seg") {
+		t.Fatalf("Open with a segment of another spool = %v, want a *CorruptError that names it", err)
+	}
+}

@@ -1,0 +1,286 @@
+package seglog
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/spoolmq/spool/store"
+)
+
+// A recovery finds where the log ends, and makes the answer durable.
+//
+// The side file says that everything below S is durable. From S on frames are read, bodies included, to the first one
+// that does not verify, at E. A power loss leaves any subset of what was not synced, so that is where the log ends,
+// unless something says that more was durable: every frame holds the synced position known when it was built, and
+// frames behind E tell too. The highest of these is D. E < D is damage, not a crash.
+type recovery struct {
+	l     *Log
+	m     mark
+	chain *chain
+	scan  scanner
+	first int            // index in the chain of the segment that S lies in
+	at    int            // of the one that E lies in
+	end   tail           // E
+	epoch uint32         // the highest of any frame or segment
+	junk  store.Position // frames behind E in its segment end here
+}
+
+// recover opens the log as the files say it is.
+//
+//	recover:remove  nothing has changed
+//	recover:zero    files of which no byte is needed are gone; the end is where it was
+//	recover:sync    frames behind the end are gone; the end is where it was
+//	recover:mark    everything below the end is durable, whatever has been in the page cache only
+//	recover:done    the mark says so, with the new epoch, and the log is no longer marked clean
+//
+// Commit point: the mark. Every step before it finds the same end when it is done again.
+func (l *Log) recover() error {
+	r := &recovery{l: l, m: l.marking.marker.last, scan: scanner{files: l.files}}
+	defer r.leave()
+	var err error
+	if r.chain, err = readChain(l.files, l.logDir(), r.m); err != nil {
+		return err
+	}
+	if err := r.findEnd(); err != nil {
+		return err
+	}
+	if err := r.compare(); err != nil {
+		return err
+	}
+	if err := r.settle(); err != nil {
+		return err
+	}
+	return r.begin()
+}
+
+// leave closes the files that are no longer needed: all but those that belong to the log.
+func (r *recovery) leave() {
+	if r.chain == nil {
+		return
+	}
+	for _, s := range slices.Concat(r.chain.list, r.chain.beyond, r.chain.emptied, r.chain.idle) {
+		if s.pins == 0 {
+			if f := s.detach(); f != nil {
+				f.Close()
+			}
+		}
+	}
+}
+
+// findEnd reads the frames from S on.
+func (r *recovery) findEnd() error {
+	list := r.chain.list
+	r.first = r.chain.find(r.m.durable.base)
+	r.at = r.first
+	r.end = r.m.durable
+	r.epoch = r.m.epoch
+	for _, s := range list {
+		r.epoch = max(r.epoch, s.epoch)
+	}
+	if s := list[r.first]; r.end.pos > r.upTo(r.first) {
+		return s.corrupt(s.limit(), fmt.Sprintf("ends at %d, and the log is durable to %d", r.upTo(r.first), r.end.pos))
+	}
+	if err := r.scan.enter(list[r.at]); err != nil {
+		return err
+	}
+	before := order{crc: r.end.crc, epoch: r.m.epoch}
+	for {
+		if r.at+1 < len(list) && list[r.at+1].base == r.end.pos {
+			r.at++
+			if err := r.scan.enter(list[r.at]); err != nil {
+				return err
+			}
+		}
+		h, payload, err := r.scan.frame(r.end.pos, r.upTo(r.at))
+		if err == nil {
+			err = before.next(h)
+		}
+		if err == nil {
+			if e := store.CheckHeads(h, payload, true); e != nil {
+				err = &badFrame{e.Error()}
+			}
+		}
+		if bad := (*badFrame)(nil); errors.As(err, &bad) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		r.epoch = max(r.epoch, h.Epoch)
+		r.end = tail{pos: r.end.pos + store.Position(h.Size), crc: h.CRC, base: list[r.at].base}
+	}
+}
+
+// upTo is the highest position at which frames of list[i] can end.
+func (r *recovery) upTo(i int) store.Position {
+	list := r.chain.list
+	if i+1 < len(list) {
+		return list[i+1].base
+	}
+	return list[i].limit()
+}
+
+// compare finds out whether the end is an honest one.
+func (r *recovery) compare() error {
+	seg := r.chain.list[r.at]
+	if r.m.clean {
+		return r.compareClean(seg)
+	}
+	// A header that cannot be read is damage, and what the file held is not known.
+	if len(r.chain.damaged) > 0 {
+		return r.chain.damaged[0].corrupt()
+	}
+	found, err := r.scan.search(r.end.pos)
+	if err != nil {
+		return err
+	}
+	r.junk = found.end
+	durable := found.synced
+	for _, s := range slices.Concat(r.chain.list[r.at+1:], r.chain.beyond) {
+		if err := r.scan.enter(s); err != nil {
+			return err
+		}
+		found, err := r.scan.search(s.base)
+		if err != nil {
+			return err
+		}
+		durable = max(durable, found.synced)
+	}
+	if r.end.pos < durable {
+		return seg.corrupt(r.end.pos, fmt.Sprintf("no frame that verifies at position %d, and the log was durable to %d", r.end.pos, durable))
+	}
+	return nil
+}
+
+// compareClean verifies that a log that was closed cleanly ends exactly where it did then.
+func (r *recovery) compareClean(seg *segment) error {
+	r.junk = r.end.pos
+	if r.end.pos != r.m.durable.pos {
+		return seg.corrupt(r.m.durable.pos, "a frame behind the end of a log that was closed cleanly")
+	}
+	if _, _, err := r.scan.frame(r.end.pos, seg.limit()); err == nil {
+		return seg.corrupt(r.end.pos, "a frame behind the end of a log that was closed cleanly")
+	}
+	for _, s := range slices.Concat(r.chain.list[r.at+1:], r.chain.beyond) {
+		return s.corrupt(s.base, "a segment behind the end of a log that was closed cleanly")
+	}
+	return nil
+}
+
+// settle makes what was found durable, and takes away what must not be found later.
+func (r *recovery) settle() error {
+	l := r.l
+	l.step(stepRecoverRemove)
+	spare, err := r.clear()
+	if err != nil {
+		return err
+	}
+	l.step(stepRecoverZero)
+	seg := r.chain.list[r.at]
+	f, err := seg.open(l.files)
+	if err != nil {
+		return err
+	}
+	if r.junk > r.end.pos {
+		if err := writeZeros(f, offset(seg.base, r.end.pos), offset(seg.base, r.junk)); err != nil {
+			return fmt.Errorf("clear %s at %d: %w", seg.path, offset(seg.base, r.end.pos), err)
+		}
+	}
+	l.step(stepRecoverSync)
+	for i := r.first; i <= r.at && !r.m.clean; i++ {
+		if err := r.sync(r.chain.list[i]); err != nil {
+			return err
+		}
+	}
+	l.info.Epoch = r.epoch + 1
+	if l.info.Epoch == 0 {
+		return fmt.Errorf("epoch %d was the last one", r.epoch)
+	}
+	l.segs.list = r.chain.list[:r.at+1]
+	l.segs.spares = spare
+	l.segs.tail, l.segs.durable = r.end, r.end
+	l.step(stepRecoverMark)
+	if err := l.mark(r.m.start, 0, false); err != nil {
+		return err
+	}
+	l.step(stepRecoverDone)
+	return nil
+}
+
+// clear removes the files of which no byte is needed, but for a spare.
+func (r *recovery) clear() (spare []*segment, err error) {
+	l := r.l
+	gone := r.chain.passing
+	for _, d := range r.chain.damaged {
+		gone = append(gone, d.path)
+	}
+	for _, s := range slices.Concat(r.chain.list[r.at+1:], r.chain.beyond, r.chain.emptied) {
+		gone = append(gone, s.path)
+	}
+	for _, s := range r.chain.idle {
+		if len(spare) == maxSpares || !l.standard(s) {
+			gone = append(gone, s.path)
+			continue
+		}
+		if err := r.sync(s); err != nil {
+			return nil, err
+		}
+		spare = append(spare, s)
+	}
+	for _, s := range slices.Concat(r.chain.list[r.at+1:], r.chain.beyond, r.chain.idle) {
+		if f := s.detach(); f != nil {
+			if err := f.Close(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, path := range gone {
+		if err := l.files.Remove(path); err != nil {
+			return nil, err
+		}
+	}
+	if len(gone) == 0 && r.m.clean {
+		return spare, nil
+	}
+	return spare, l.files.SyncDir(l.logDir())
+}
+
+func (r *recovery) sync(s *segment) error {
+	f, err := s.open(r.l.files)
+	if err == nil {
+		r.l.syncs.Add(1)
+		err = f.Sync()
+	}
+	if err != nil {
+		return fmt.Errorf("sync %s: %w", s.path, err)
+	}
+	return nil
+}
+
+// begin makes the log ready to be appended to: the head of the page that is written next is in the ring.
+func (r *recovery) begin() error {
+	l := r.l
+	seg := r.chain.list[r.at]
+	l.segs.hold(seg)
+	f, err := seg.open(l.files)
+	if err != nil {
+		return err
+	}
+	head := make([]byte, r.end.pos-max(pageFloor(r.end.pos), seg.base))
+	n, err := readUpTo(f, head, offset(seg.base, r.end.pos)-int64(len(head)))
+	if err != nil {
+		return fmt.Errorf("read %s: %w", seg.path, err)
+	}
+	if n < len(head) {
+		return seg.corrupt(r.end.pos, fmt.Sprintf("file ends %d bytes early", len(head)-n))
+	}
+	l.ring.load(r.end.pos, head)
+	l.start.Store(uint64(r.m.start))
+	l.end.Store(uint64(r.end.pos))
+	l.synced.Store(uint64(r.end.pos))
+	l.room.Store(l.segs.room())
+	l.space.number = r.chain.number
+	l.appending.use = r.chain.use
+	return nil
+}

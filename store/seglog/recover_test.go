@@ -1,0 +1,172 @@
+package seglog
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"runtime"
+	"testing"
+
+	"github.com/spoolmq/spool/store"
+)
+
+// forge writes a frame behind the end of a closed log, as alter wants it, and opens the log.
+func forge(t *testing.T, alter func(h *store.FrameHeader, salt *uint32, body []byte)) (l *Log, end store.Position, err error) {
+	t.Helper()
+	files := newMemFS()
+	o := Options{SegmentSize: 4096, files: files}
+	h := newHistory()
+	l = openTest(t, "/spool", o)
+	if err := errors.Join(h.append(l, 100), l.Sync(l.End()), l.Mark(1, false), h.append(l, 100)); err != nil {
+		t.Fatal(err)
+	}
+	seg, at := l.segs.last(), l.segs.tail
+	l.Close()
+	p := testPayload(50, 7)
+	body := bytes.Join(p.Parts, nil)
+	fh := store.FrameHeader{
+		Size: uint32(store.FrameSize(p.Len)), Payload: uint32(p.Len), Pos: at.pos, Synced: 0, Prev: at.crc,
+		Epoch: l.info.Epoch, Heads: p.Heads, Records: 1,
+	}
+	salt := seg.salt
+	alter(&fh, &salt, body)
+	frame := make([]byte, store.FrameHeaderSize)
+	store.PutFrameHeader(frame, fh, salt)
+	copy(files.entries[seg.path].data[offset(seg.base, at.pos):], append(frame, body...))
+	l, err = Open("/spool", o)
+	return l, at.pos, err
+}
+
+// TestFrameMustFollow: a frame continues the log only if all of it says so.
+func TestFrameMustFollow(t *testing.T) {
+	for name, alter := range map[string]func(h *store.FrameHeader, salt *uint32, body []byte){
+		"another salt":              func(_ *store.FrameHeader, salt *uint32, _ []byte) { *salt++ },
+		"another frame before":      func(h *store.FrameHeader, _ *uint32, _ []byte) { h.Prev++ },
+		"another position":          func(h *store.FrameHeader, _ *uint32, _ []byte) { h.Pos += 8 },
+		"a position before":         func(h *store.FrameHeader, _ *uint32, _ []byte) { h.Pos -= 4096 },
+		"a lower epoch":             func(h *store.FrameHeader, _ *uint32, _ []byte) { h.Epoch-- },
+		"synced before it is there": func(h *store.FrameHeader, _ *uint32, _ []byte) { h.Synced = h.Pos + 8 },
+		"another record head":       func(h *store.FrameHeader, _ *uint32, _ []byte) { h.Heads++ },
+		"more records":              func(h *store.FrameHeader, _ *uint32, _ []byte) { h.Records++ },
+		"another body":              func(_ *store.FrameHeader, _ *uint32, body []byte) { body[len(body)-1]++ },
+		"more than the segment":     func(h *store.FrameHeader, _ *uint32, _ []byte) { h.Payload += 4096; h.Size += 4096 },
+	} {
+		l, end, err := forge(t, alter)
+		if err != nil || l.End() != end {
+			t.Errorf("%s: Open = %v, want the log to end before that frame", name, err)
+		}
+		closeDead(l)
+	}
+	l, end, err := forge(t, func(*store.FrameHeader, *uint32, []byte) {})
+	if err != nil || l.End() <= end {
+		t.Errorf("Open = %v, want a frame with nothing wrong to be taken", err)
+	}
+	closeDead(l)
+}
+
+// TestReplacedSegment: a frame that the first, still empty segment is too small for gets one with the same base. At no
+// operation is the log without a segment to begin at.
+func TestReplacedSegment(t *testing.T) {
+	seed := seedFor(t)
+	for die, alive := 1, false; !alive; die++ {
+		for try := range uint64(8) {
+			files := newMemFS()
+			o := Options{SegmentSize: 4096, files: files}
+			h := newHistory()
+			l := h.open(t, o)
+			files.mu.Lock()
+			files.die = files.ops + die
+			files.mu.Unlock()
+			if h.append(l, 10000) == nil && l.Sync(l.End()) == nil {
+				h.synced = l.End()
+			}
+			closeDead(l)
+			alive = !files.dead
+			o.files = files.killed().loses(rand.New(rand.NewPCG(seed, try)))
+			l, err := Open("/spool", o)
+			if err != nil {
+				t.Fatalf("operation %d: Open = %v", die, err)
+			}
+			h.check(t, l, false)
+			l.Close()
+		}
+	}
+}
+
+// TestBehindAHole: frames that a power loss left behind a missing one are dropped for good. None of them comes back
+// when the log grows over their place.
+func TestBehindAHole(t *testing.T) {
+	files := newMemFS()
+	o := Options{SegmentSize: 64 << 10, files: files}
+	h := newHistory()
+	l := openTest(t, "/spool", o)
+	if err := errors.Join(h.append(l, 100), l.Sync(l.End()), l.Mark(1, false)); err != nil {
+		t.Fatal(err)
+	}
+	hole := l.End()
+	for range 20 {
+		if err := h.append(l, 100); err != nil {
+			t.Fatal(err)
+		}
+	}
+	end := l.End()
+	seg := l.segs.last()
+	l.Close()
+	data := files.entries[seg.path].data
+	clear(data[offset(seg.base, hole):][:store.FrameHeaderSize])
+	l = openTest(t, "/spool", o)
+	if l.End() != hole {
+		t.Fatalf("End %d, want %d, where a frame is missing", l.End(), hole)
+	}
+	if rest := data[offset(seg.base, hole):offset(seg.base, end)]; len(bytes.Trim(rest, "\x00")) > 0 {
+		t.Error("what lay behind the hole is still there")
+	}
+	l.Close()
+}
+
+// TestPinned: a file that is being read is neither used again nor removed, however long that takes.
+func TestPinned(t *testing.T) {
+	files := newMemFS()
+	l := openTest(t, "/spool", Options{SegmentSize: 4096, files: files})
+	defer l.Close()
+	h := newHistory()
+	salts := map[uint32]bool{}
+	fill := func() {
+		for len(l.Boundaries()) < 4 {
+			if err := h.append(l, 2000); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, s := range l.segs.list {
+			salts[s.salt] = true
+		}
+	}
+	fill()
+	seg, _ := l.segs.pin(0)
+	if _, err := seg.open(l.files); err != nil {
+		t.Fatal(err)
+	}
+	want := bytes.Clone(files.entries[seg.path].data)
+	for range 3 {
+		at := l.Boundaries()
+		if err := l.Drop(at[len(at)-1]); err != nil {
+			t.Fatal(err)
+		}
+		fill()
+	}
+	files.mu.Lock()
+	if n := files.entries[seg.path]; n == nil || !bytes.Equal(n.data, want) {
+		t.Error("a file changed while it was read")
+	}
+	files.mu.Unlock()
+	l.unpin(seg)
+	for reclaimed := false; !reclaimed; {
+		l.segs.mu.Lock()
+		reclaimed = len(l.segs.retired) == 0
+		l.segs.mu.Unlock()
+		runtime.Gosched()
+	}
+	if len(salts) < 10 {
+		t.Errorf("%d salts in four rounds of four segments, want at least 10", len(salts))
+	}
+}

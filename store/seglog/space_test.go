@@ -1,0 +1,159 @@
+package seglog
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spoolmq/spool/store"
+)
+
+// TestSizes: segments grow while they are filled quickly, and are smaller again when they are not.
+func TestSizes(t *testing.T) {
+	files := newMemFS()
+	l := openTest(t, "/spool", Options{files: files})
+	defer l.Close()
+	if got := l.capacityFor(1); got != minSize-overhead {
+		t.Fatalf("first segments hold %d, want %d", got, minSize-overhead)
+	}
+	for _, want := range []int64{2 << 20, 4 << 20, 8 << 20, 16 << 20, 32 << 20, 32 << 20} {
+		l.rolled()
+		if got := l.capacityFor(1); got != want-overhead {
+			t.Fatalf("segments that fill quickly hold %d, want %d", got, want-overhead)
+		}
+	}
+	for _, want := range []int64{16 << 20, 8 << 20} {
+		l.space.opened = l.space.opened.Add(-2 * quickFill)
+		l.rolled()
+		if got := l.capacityFor(1); got != want-overhead {
+			t.Fatalf("segments that fill slowly hold %d, want %d", got, want-overhead)
+		}
+	}
+	if got, want := l.capacityFor(9<<20), int64(16<<20-overhead); got != want {
+		t.Errorf("a segment for 9 MB holds %d, want %d", got, want)
+	}
+	if got, want := l.capacityFor(50<<20+1), int64(50<<20+pageSize); got != want {
+		t.Errorf("a segment for 50 MB and a byte holds %d, want %d", got, want)
+	}
+	files.mu.Lock()
+	files.free = 40 << 20
+	files.mu.Unlock()
+	if got, want := l.capacityFor(1), int64(2<<20-overhead); got != want {
+		t.Errorf("a segment where 40 MB are free holds %d, want %d", got, want)
+	}
+	if got, want := l.capacityFor(3<<20), int64(3<<20); got != want {
+		t.Errorf("a segment for 3 MB where 40 MB are free holds %d, want %d", got, want)
+	}
+}
+
+// TestFullLeavesNothing: taking space that is not there changes nothing on disk.
+func TestFullLeavesNothing(t *testing.T) {
+	files := newMemFS()
+	l := openTest(t, "/spool", Options{SegmentSize: 4096, files: files})
+	defer l.Close()
+	before := files.files()
+	files.mu.Lock()
+	files.full = true
+	files.mu.Unlock()
+	if err := l.Grow(10000); !errors.Is(err, store.ErrNoSpace) {
+		t.Fatalf("Grow on a full disk = %v, want %v", err, store.ErrNoSpace)
+	}
+	if after := files.files(); len(after) != len(before) {
+		t.Fatalf("after ErrNoSpace there are %q, were %q", after, before)
+	}
+}
+
+// TestSpares: however much is dropped, one file is kept beside the prepared one, and it is used again.
+func TestSpares(t *testing.T) {
+	files := newMemFS()
+	l := openTest(t, "/spool", Options{SegmentSize: 4096, files: files})
+	defer l.Close()
+	h := newHistory()
+	for round := range 5 {
+		for len(l.Boundaries()) < 8 {
+			if err := h.append(l, 1500); err != nil {
+				t.Fatal(err)
+			}
+		}
+		at := l.Boundaries()
+		if err := l.Drop(at[len(at)-1]); err != nil {
+			t.Fatal(err)
+		}
+		segments := 0
+		files.mu.Lock()
+		for _, name := range files.files() {
+			if strings.HasSuffix(name, segmentSuffix) {
+				segments++
+			}
+		}
+		files.mu.Unlock()
+		if limit := 2 + maxSpares; segments > limit {
+			t.Fatalf("round %d: %d files for one segment, want at most %d", round, segments, limit)
+		}
+	}
+	if err := l.Grow(l.Room()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestIdleFiles: a log of many segments holds few of them open.
+func TestIdleFiles(t *testing.T) {
+	l := openTest(t, "/spool", Options{SegmentSize: 4096, RingSize: minRing, files: newMemFS()})
+	defer l.Close()
+	h := newHistory()
+	for len(l.Boundaries()) < 50 {
+		if err := h.append(l, 3000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for pos := range h.at {
+		if _, err := l.ReadRecord(pos+store.FrameHeaderSize, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open := 0
+	l.segs.mu.Lock()
+	for _, s := range l.segs.list {
+		if s.file != nil {
+			open++
+		}
+	}
+	l.segs.mu.Unlock()
+	if open > maxIdleFiles+2 {
+		t.Fatalf("%d of 50 files are open, want at most %d", open, maxIdleFiles+2)
+	}
+}
+
+// TestPrepared: the next segment is ready before it is needed, so that a roll takes no space.
+func TestPrepared(t *testing.T) {
+	l := openTest(t, "/spool", Options{SegmentSize: 64 << 10, files: newMemFS()})
+	defer l.Close()
+	h := newHistory()
+	if err := h.append(l, 40<<10); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); l.Room() < 64<<10; {
+		if time.Now().After(deadline) {
+			t.Fatalf("room %d with a segment more than half full, want a prepared one of %d", l.Room(), 64<<10)
+		}
+		l.space.mu.Lock() // waits for the goroutine when it is at it
+		l.space.mu.Unlock()
+	}
+}
+
+// TestPassing: what a kill leaves of a segment that was not ready is removed.
+func TestPassing(t *testing.T) {
+	files := newMemFS()
+	o := Options{SegmentSize: 4096, files: files}
+	openTest(t, "/spool", o).Close()
+	files.entries["/spool/log/00000000000000aa.tmp"] = &memNode{data: make([]byte, 100)}
+	l := openTest(t, "/spool", o)
+	defer l.Close()
+	if files.entries["/spool/log/00000000000000aa.tmp"] != nil {
+		t.Fatal("a file under a passing name is still there")
+	}
+	if err := l.Grow(8000); err != nil || files.entries["/spool/log/00000000000000ab.seg"] == nil {
+		t.Fatalf("Grow = %v, files %q, want a name that was never used", err, files.files())
+	}
+}

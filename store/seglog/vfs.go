@@ -1,0 +1,150 @@
+package seglog
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spoolmq/spool/store"
+)
+
+// A vfs is what the log asks of a file system. In production it is osFS; tests put faults and power losses there.
+type vfs interface {
+	OpenFile(name string, flag int) (vfile, error) // mode 0600
+	Mkdir(name string) error                       // mode 0700
+	Remove(name string) error
+	Rename(from, to string) error
+	Stat(name string) (fs.FileInfo, error)
+	List(dir string) ([]fs.DirEntry, error)
+	SyncDir(dir string) error            // what was created, renamed and removed in dir survives power loss
+	Free(dir string) (int64, error)      // bytes that an unprivileged process may still take
+	Lock(name string) (io.Closer, error) // store.ErrLocked when another holder has it
+}
+
+// A vfile is an open file.
+type vfile interface {
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+	Size() (int64, error)
+	Allocate(size int64) error // makes the file size bytes long with space for each of them
+	Sync() error               // contents and size survive power loss
+}
+
+// osFS is the file system of the operating system.
+type osFS struct{}
+
+func (osFS) OpenFile(name string, flag int) (vfile, error) {
+	f, err := os.OpenFile(name, flag, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
+}
+
+func (osFS) Mkdir(name string) error                { return os.Mkdir(name, 0o700) }
+func (osFS) Remove(name string) error               { return os.Remove(name) }
+func (osFS) Rename(from, to string) error           { return os.Rename(from, to) }
+func (osFS) Stat(name string) (fs.FileInfo, error)  { return os.Stat(name) }
+func (osFS) List(dir string) ([]fs.DirEntry, error) { return os.ReadDir(dir) }
+func (osFS) SyncDir(dir string) error               { return syncDir(dir) }
+func (osFS) Free(dir string) (int64, error)         { return freeSpace(dir) }
+
+// Lock takes the lock file and writes the pid into it, for the error that the next process gets.
+func (osFS) Lock(name string) (io.Closer, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := lockFile(f); err != nil {
+		holder := make([]byte, lockLimit)
+		n, _ := f.ReadAt(holder, 0)
+		f.Close()
+		if !errors.Is(err, store.ErrLocked) {
+			return nil, &fs.PathError{Op: "lock", Path: name, Err: err}
+		}
+		return nil, lockedError(name, strings.TrimSpace(string(holder[:n])))
+	}
+	if err := writePid(f); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+type osFile struct{ *os.File }
+
+func (f osFile) Size() (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+func (f osFile) Allocate(size int64) error { return allocate(f.File, size) }
+func (f osFile) Sync() error               { return syncFile(f.File) }
+
+// writeZeros is the portable way to allocate: every byte is written. Pieces of 64 KB leave small folios in the page
+// cache, into which the later writes of single pages are cheapest.
+func writeZeros(f io.WriterAt, from, to int64) error {
+	zeros := make([]byte, min(64<<10, to-from))
+	for from < to {
+		n, err := f.WriteAt(zeros[:min(int64(len(zeros)), to-from)], from)
+		if err != nil {
+			return err
+		}
+		from += int64(n)
+	}
+	return nil
+}
+
+// mkdirAll makes dir and its missing parents, each durable in its own parent before the next one is begun.
+func mkdirAll(v vfs, dir string) error {
+	if _, err := v.Stat(dir); err == nil {
+		return nil
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	parent := filepath.Dir(dir)
+	if parent != dir {
+		if err := mkdirAll(v, parent); err != nil {
+			return err
+		}
+	}
+	if err := v.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return v.SyncDir(parent)
+}
+
+// readFile returns the contents of a file that is at most limit bytes long, and its first limit+1 bytes when it is
+// longer.
+func readFile(v vfs, name string, limit int) ([]byte, error) {
+	f, err := v.OpenFile(name, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b := make([]byte, limit+1)
+	n, err := f.ReadAt(b, 0)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	return b[:n], nil
+}
+
+// writeFile makes name hold exactly b, durably but for its directory entry.
+func writeFile(v vfs, name string, b []byte) error {
+	f, err := v.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
+	if err != nil {
+		return err
+	}
+	if _, err = f.WriteAt(b, 0); err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
