@@ -10,15 +10,10 @@ import (
 // Format: the state of a block in the index.
 //
 //	generation uv, active 128 bytes, deleted 128 bytes, n uv, n × entry
-//	entry   off uv, kind u8, receives uv, rewinds uv, nonce u64, fields u8, then of due, first, base those that fields has (u64)
+//	entry   off uv, kind u8, receives uv, rewinds uv, nonce u64, fields u8 (bit 0: due, 1: first, 2: base), then those that are there (u64)
 //
 // Hidden messages are active or delayed here and moving ones leased until the instant at which the block was saved: a
 // checkpoint counts only when the log before it is synced, and a move that was not recorded is due again.
-const (
-	fieldDue   = 1
-	fieldFirst = 2
-	fieldBase  = 4
-)
 
 func encodeState(e *encoder, b *block, now int64) {
 	e.uv(b.generation)

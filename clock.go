@@ -67,9 +67,9 @@ func (c *clock) next() (q *Queue, wait time.Duration) {
 		c.until = never
 		return nil, never
 	}
-	if d := c.queue[0].alarm.at - c.now(); d > 0 {
-		c.until = c.queue[0].alarm.at
-		return nil, time.Duration(d)
+	if at, now := c.queue[0].alarm.at, c.now(); at > now {
+		c.until = at
+		return nil, time.Duration(at - now)
 	}
 	return heap.Pop(&c.queue).(*Queue), 0
 }

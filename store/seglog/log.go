@@ -130,7 +130,8 @@ func (l *Log) Size() store.Size {
 	return size
 }
 
-// Close releases everything. It neither syncs nor marks.
+// Close releases everything. It writes nothing, so a process that dies in it leaves what one that dies before it leaves:
+// a log that was marked clean if the caller did so, otherwise one to be recovered. The lock goes last.
 func (l *Log) Close() error {
 	if l.closed.Swap(true) {
 		return store.ErrClosed
