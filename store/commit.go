@@ -88,6 +88,7 @@ type group struct {
 	records  uint32
 	admitted int64
 	calls    []*call
+	eager    bool // a call of calls waits for AtWritten only
 	hidden   []Hidden
 }
 
@@ -274,7 +275,7 @@ func (c *Committer) Wait(pos Position, level Level) error {
 		case c.err != nil:
 			defer c.mu.Unlock()
 			return c.err
-		case pos >= c.written && !c.writing:
+		case pos >= c.written && !c.writing && (level == AtWritten || !c.syncing):
 			c.writing = true
 			c.leadWrite(level)
 			continue
@@ -325,6 +326,7 @@ func (c *Committer) park(pos Position, level Level) *call {
 		c.flying.calls = append(c.flying.calls, w)
 	default:
 		c.open.calls = append(c.open.calls, w)
+		c.open.eager = c.open.eager || level == AtWritten
 	}
 	return w
 }
@@ -436,12 +438,16 @@ func (c *Committer) leadSync() {
 	for _, w := range calls {
 		w.wake <- signalDone
 	}
-	c.appointSyncer()
+	c.appointWriter()
+	if !c.writing {
+		c.appointSyncer() // a writer does so itself, for what it writes as well
+	}
 }
 
-// appointWriter hands the write stage to the first parked call of the open group. Caller holds mu.
+// appointWriter hands the write stage to the first parked call of the open group. While a sync runs, a group that is
+// wanted on stable storage only goes on gathering: to write it sooner would bring it there no sooner. Caller holds mu.
 func (c *Committer) appointWriter() {
-	if c.writing || c.open == nil || len(c.open.calls) == 0 {
+	if c.writing || c.open == nil || len(c.open.calls) == 0 || c.syncing && !c.open.eager {
 		return
 	}
 	w := c.open.calls[0]
