@@ -329,18 +329,17 @@ func (s *Spool) Queues() []*Queue {
 		return nil
 	}
 	defer s.leave()
-	s.set.RLock()
-	defer s.set.RUnlock()
-	return s.sorted()
+	qs := s.snapshotQueues()
+	sort.Slice(qs, func(i, j int) bool { return qs[i].name < qs[j].name })
+	return qs
 }
 
-// sorted returns all queues by name. Caller holds set.
-func (s *Spool) sorted() []*Queue {
+// list returns all queues. Caller holds set.
+func (s *Spool) list() []*Queue {
 	qs := make([]*Queue, 0, len(s.byID))
 	for _, q := range s.byID {
 		qs = append(qs, q)
 	}
-	sort.Slice(qs, func(i, j int) bool { return qs[i].name < qs[j].name })
 	return qs
 }
 

@@ -105,8 +105,8 @@ func (m *memFS) killed() *memFS {
 	return m.last
 }
 
-// loses makes m what a power loss leaves of it: of each directory a prefix of its pending changes, of each file any
-// subset of the sectors that were written since its last sync.
+// loses makes m what a power loss leaves of it: of each directory a prefix of its pending changes, as file systems do
+// that keep a journal, or any of them; of each file any of the sectors that were written since its last sync.
 func (m *memFS) loses(rng *rand.Rand) *memFS {
 	kept := map[string]int{}
 	for _, p := range m.pending {
@@ -115,11 +115,13 @@ func (m *memFS) loses(rng *rand.Rand) *memFS {
 	for _, dir := range slices.Sorted(maps.Keys(kept)) {
 		kept[dir] = rng.IntN(kept[dir] + 1)
 	}
+	journal := rng.IntN(2) == 0
 	for _, p := range m.pending {
-		if dir := filepath.Dir(p.name); kept[dir] > 0 {
-			kept[dir]--
+		dir := filepath.Dir(p.name)
+		if journal && kept[dir] > 0 || !journal && rng.IntN(2) == 0 {
 			m.apply(m.durable, p)
 		}
+		kept[dir]--
 	}
 	m.pending = nil
 	m.entries = maps.Clone(m.durable)

@@ -212,7 +212,7 @@ func indexScanPages(t *testing.T, u *indexUnderTest) {
 		for n := 0; ; {
 			page, err := u.Scan(from, nil, limit)
 			n += len(page)
-			if err != nil || len(page) < limit {
+			if err != nil || len(page) < limit || n > len(u.want) {
 				if err != nil || n != len(u.want) {
 					t.Errorf("pages of %d: %d entries, %v, want %d", limit, n, err, len(u.want))
 				}
