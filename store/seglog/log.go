@@ -25,7 +25,7 @@ type Options struct {
 	// Logger gets what is worth knowing and has no caller to be told. nil means that nobody is told.
 	Logger *slog.Logger
 
-	// Step is called before each named action (see Steps). Tests kill the process there.
+	// Step is called before each named action (see Steps), by several goroutines. Tests kill the process there.
 	Step func(name string)
 
 	files vfs // nil means the operating system's
