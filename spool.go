@@ -351,7 +351,7 @@ func (s *Spool) DeleteQueue(ctx context.Context, name string) error {
 	}
 	defer s.leave()
 	need := int64(store.RecordSize(1024, 0))
-	if err := s.commit.Admit(need); err != nil {
+	if err := s.commit.AdmitFrom(need, store.Reserve); err != nil {
 		return s.failure(err)
 	}
 	pos, err := s.remove(name, need)

@@ -130,7 +130,19 @@ func NewCommitter(log Log, o CommitterOptions) *Committer {
 // Admit takes room for n bytes of records (RecordSize each) that the caller is about to append in one go. It must be
 // followed by End(n) or Forgo(n). It answers ErrNoSpace when the log cannot take them and the committer's failure when
 // there was one. It may block while a large group is being written: no lock may be held that such a group needs.
-func (c *Committer) Admit(n int64) error {
+func (c *Committer) Admit(n int64) error { return c.AdmitFrom(n, Ordinary) }
+
+// A Purse is what a change may draw on when space is short.
+type Purse uint8
+
+const (
+	Ordinary Purse = iota // what the file system gives: changes that store more
+	Reserve               // and three quarters of the log's reserve: changes that store less in the end
+	Cleaner               // and all of it: what makes room
+)
+
+// AdmitFrom is Admit for a change that may draw on a purse.
+func (c *Committer) AdmitFrom(n int64, purse Purse) error {
 	n += FrameHeaderSize + FrameAlign
 	for {
 		c.mu.Lock()
@@ -142,13 +154,13 @@ func (c *Committer) Admit(n int64) error {
 			return c.err
 		}
 		need := c.admitted + n
-		if need <= c.log.Room() {
+		if need <= c.roomFor(purse) {
 			c.admitted = need
 			c.mu.Unlock()
 			return nil
 		}
 		c.mu.Unlock()
-		if err := c.grow(need); err != nil {
+		if err := c.grow(need, purse); err != nil {
 			return err
 		}
 	}
@@ -159,7 +171,7 @@ func (c *Committer) TryAdmit(n int64) bool {
 	n += FrameHeaderSize + FrameAlign
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.err != nil || c.admitted+n > c.log.Room() {
+	if c.err != nil || c.admitted+n > c.log.ReserveRoom() {
 		return false
 	}
 	c.admitted += n
@@ -174,13 +186,23 @@ func (c *Committer) Forgo(n int64) {
 	c.mu.Unlock()
 }
 
-func (c *Committer) grow(n int64) error {
+func (c *Committer) roomFor(purse Purse) int64 {
+	if purse == Ordinary {
+		return c.log.Room()
+	}
+	return c.log.ReserveRoom()
+}
+
+func (c *Committer) grow(n int64, purse Purse) error {
 	c.growing.Lock()
 	defer c.growing.Unlock()
-	if n <= c.log.Room() {
+	switch {
+	case n <= c.roomFor(purse):
 		return nil
+	case purse == Ordinary:
+		return c.log.Grow(n)
 	}
-	return c.log.Grow(n)
+	return c.log.Draw(n, purse == Cleaner)
 }
 
 // Begin opens the committer for the records of one call: they share a frame, so all of them survive or none. Add and

@@ -61,10 +61,12 @@ type Log struct {
 	ahead readahead
 	space space // taking and giving up files
 
-	start  atomic.Uint64 // written under marking
-	end    atomic.Uint64 // segs.tail.pos, for those who only look
-	synced atomic.Uint64 // segs.durable.pos, likewise
-	room   atomic.Int64  // segs.room(), likewise
+	start       atomic.Uint64 // written under marking
+	end         atomic.Uint64 // segs.tail.pos, for those who only look
+	synced      atomic.Uint64 // segs.durable.pos, likewise
+	room        atomic.Int64  // segs.room(false), likewise
+	reserveRoom atomic.Int64  // segs.room(true), likewise
+	reserveMost int64         // of the reserve; immutable after Open
 
 	appending struct {
 		header [store.FrameHeaderSize]byte // scratch; owned by the caller of Append
