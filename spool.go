@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"sort"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/spoolmq/spool/store"
@@ -123,7 +125,7 @@ func Open(dir string, opts ...Option) (*Spool, error) {
 	}
 	disk, err := seglog.Open(dir, seglog.Options{SegmentSize: o.segmentSize, Logger: o.logger})
 	if err != nil {
-		return nil, storeError(err)
+		return nil, openError(dir, err)
 	}
 	s := newSpool(o, disk)
 	if err := s.recover(newShelf(dir, disk, o)); err != nil {
@@ -131,6 +133,16 @@ func Open(dir string, opts ...Option) (*Spool, error) {
 	}
 	s.start(o)
 	return s, nil
+}
+
+// openError is storeError for what Open met: a directory that cannot be used is the caller's to put right.
+func openError(dir string, err error) error {
+	for _, unusable := range []error{fs.ErrPermission, fs.ErrNotExist, syscall.ENOTDIR, syscall.EROFS} {
+		if errors.Is(err, unusable) && !errors.Is(err, store.ErrCorrupt) {
+			return badArgument("dir", dir, "a directory that can be made, read and written: "+err.Error())
+		}
+	}
+	return storeError(err)
 }
 
 // OpenMemory opens a spool that keeps nothing: everything is gone with Close. It works inside a testing/synctest bubble,
