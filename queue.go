@@ -117,6 +117,56 @@ func (q *Queue) lock() (now int64, err error) {
 	return now, nil
 }
 
+// admit takes room in the log for n bytes, and then mu as lock does. A call that holds room must not wait for a
+// dead-letter move, which needs room itself: when one is due, the room is given back until it has been made. When admit
+// returns an error, neither mu nor room is held.
+func (q *Queue) admit(n int64, purse store.Purse) (now int64, err error) {
+	c := q.spool.commit
+	for {
+		if err := c.AdmitFrom(n, purse); err != nil {
+			return 0, q.spool.failure(err)
+		}
+		now, calm := q.lockCalm()
+		if calm && !q.dropped.Load() {
+			return now, nil
+		}
+		c.Forgo(n)
+		if calm {
+			q.unlock(now)
+			return 0, ErrQueueNotFound
+		}
+		if now, err = q.lock(); err != nil {
+			return 0, err
+		}
+		q.unlock(now)
+	}
+}
+
+// lockCalm takes mu with everything taken into account that is due, unless that needs a dead-letter move: then it answers
+// false and does not hold mu.
+func (q *Queue) lockCalm() (now int64, calm bool) {
+	now = q.spool.now()
+	if feeders := q.feeders.Load(); feeders != nil {
+		for _, f := range *feeders {
+			if f.moveAt.Load() <= now {
+				return 0, false
+			}
+		}
+	}
+	q.mu.Lock()
+	for more := true; more && (q.st.wake() <= now || q.inMotion()); {
+		more = q.st.advance(now)
+		if q.inMotion() {
+			q.unlock(now)
+			return 0, false
+		}
+		if more {
+			q.yield(now)
+		}
+	}
+	return now, true
+}
+
 // settle takes everything into account that is due at the instant it begins, and returns that instant. It lets others
 // have mu between steps. Dead letters are moved, and have reached their level, when it returns. Caller holds mu.
 func (q *Queue) settle() (now int64) {
