@@ -54,6 +54,7 @@ type state struct {
 	fadeAt    int64     // a rewindable message ends by Meta.Rewind
 	ageAt     int64     // a message has waited MaxAge
 	veiled    uint64    // no message below is hidden
+	seen      int64     // the latest instant that advance was told: nothing happens before it
 	replaying bool      // counts are not kept: finish counts
 	touched   bool      // something changed since the last checkpoint
 	left      []shelved // blocks in the index that are empty by now. Bound: taken by each checkpoint
