@@ -158,7 +158,7 @@ func (q *Queue) lockCalm() (now int64, calm bool) {
 			q.yield(now)
 		}
 	}
-	now = max(now, q.st.seen)
+	now = q.st.observe(now)
 	if q.dueFeeder(now) != nil {
 		q.unlock(now)
 		return 0, false
@@ -192,10 +192,10 @@ func (q *Queue) settle() (now int64) {
 		case more:
 			q.yield(now)
 		default:
-			return max(now, q.st.seen)
+			return q.st.observe(now)
 		}
 	}
-	return max(now, q.st.seen)
+	return q.st.observe(now)
 }
 
 // makeMoves makes the dead-letter moves that are due. Caller holds mu; it is released meanwhile.
@@ -223,7 +223,7 @@ func (q *Queue) yield(now int64) {
 
 // unlock gives waiting receivers what has become active, tells the clock what comes next, and releases mu.
 func (q *Queue) unlock(now int64) {
-	now = max(now, q.st.seen)
+	now = q.st.observe(now)
 	if q.waiters.n > 0 && q.st.count[active]+q.st.count[hidden] > 0 {
 		q.dispatch(now)
 	}
