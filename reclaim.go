@@ -50,9 +50,7 @@ func (s *Spool) lowest(queues []*Queue) store.Position {
 	limit := s.disk.Synced()
 	for _, q := range queues {
 		q.mu.Lock()
-		if pos, ok := q.st.lowest(); ok {
-			limit = min(limit, pos)
-		}
+		limit = q.st.lowest(limit)
 		q.mu.Unlock()
 	}
 	return limit
