@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -636,7 +637,10 @@ func TestCleanDamaged(t *testing.T) {
 // TestCleanByItself waits for the cleaner, and lets sends wait for it.
 func TestCleanByItself(t *testing.T) {
 	dir := t.TempDir()
-	s := cleanOpen(t, dir, WithSlack(32<<10))
+	var steps [3]atomic.Int64
+	s := cleanOpen(t, dir, WithSlack(32<<10), WithSteps(func(name string) {
+		steps[slices.Index([]string{"checkpointed", "dropped"}, name)+1].Add(1)
+	}))
 	q := cleanQueue(t, s, "q", cleanMeta)
 	cleanSend(t, q, 0, 10)
 	for i := range 200 {
@@ -645,7 +649,7 @@ func TestCleanByItself(t *testing.T) {
 	}
 	for begun := time.Now(); s.Stats().LogBytes > 64<<10; time.Sleep(10 * time.Millisecond) {
 		if time.Since(begun) > 20*time.Second {
-			t.Fatalf("log of %d bytes", s.Stats().LogBytes)
+			t.Fatalf("log of %d bytes after %d checkpoints and %d drops", s.Stats().LogBytes, steps[1].Load(), steps[2].Load())
 		}
 	}
 	cleanCheck(t, s, dir, true)
