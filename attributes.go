@@ -134,7 +134,7 @@ func (q *Queue) Rewind(ctx context.Context, to time.Time) (restored int64, err e
 	defer q.spool.leave()
 	c := q.spool.commit
 	need := int64(store.RecordSize(64, 0))
-	if err := c.Admit(need); err != nil {
+	if err := c.AdmitFrom(need, store.Reserve); err != nil {
 		return 0, q.spool.failure(err)
 	}
 	now, from, err := q.lockRewind(to)
@@ -199,7 +199,7 @@ func (q *Queue) Purge(ctx context.Context) error {
 	defer q.spool.leave()
 	c := q.spool.commit
 	need := settingNeed
-	if err := c.Admit(need); err != nil {
+	if err := c.AdmitFrom(need, store.Reserve); err != nil {
 		return q.spool.failure(err)
 	}
 	now, err := q.lock()

@@ -58,10 +58,11 @@ func (k *keeper) abandon() {
 	}
 }
 
+// snapshotQueues returns all queues of this instant, in no order.
 func (s *Spool) snapshotQueues() []*Queue {
 	s.set.RLock()
 	defer s.set.RUnlock()
-	return s.sorted()
+	return s.list()
 }
 
 // writeCheckpoint is given up at the deadline, unless that is zero.
@@ -80,7 +81,7 @@ func (k *keeper) writeCheckpoint(deadline time.Time) error {
 	}
 	from := s.commit.Boundary()
 	s.set.RLock()
-	lastID, idPos, queues, dropped := s.lastID, s.idPos, s.sorted(), s.shed
+	lastID, idPos, queues, dropped := s.lastID, s.idPos, s.list(), s.shed
 	s.set.RUnlock()
 
 	ids := make([]shelvedQueue, 0, len(queues))

@@ -60,7 +60,7 @@ func (q *Queue) DeleteBatch(ctx context.Context, receipts []string) error {
 func (q *Queue) deleteAll(receipts []string, failed []error) error {
 	c := q.spool.commit
 	need := int64(store.RecordSize(32+12*len(receipts), 0))
-	if err := c.Admit(need); err != nil {
+	if err := c.AdmitFrom(need, store.Reserve); err != nil {
 		return q.spool.failure(err)
 	}
 	now, err := q.lock()
@@ -257,7 +257,7 @@ var errNothing = errors.New("nothing to do")
 func (q *Queue) visibility(change func(now int64) (seq uint64, what byte, due int64, err error)) error {
 	c := q.spool.commit
 	need := int64(store.RecordSize(64, 0))
-	if err := c.Admit(need); err != nil {
+	if err := c.AdmitFrom(need, store.Reserve); err != nil {
 		return q.spool.failure(err)
 	}
 	now, err := q.lock()

@@ -139,7 +139,7 @@ func checkMax(max int) error {
 func (q *Queue) acquire(ctx context.Context, max int, o receiveOptions) ([]grant, store.Position, error) {
 	c := q.spool.commit
 	need := receiveNeed(max)
-	if err := c.Admit(need); err != nil {
+	if err := c.AdmitFrom(need, store.Reserve); err != nil {
 		return nil, 0, q.spool.failure(err)
 	}
 	now, err := q.lock()

@@ -93,7 +93,7 @@ func (s *Spool) retellQueue(q *Queue, cut store.Position) error {
 	q.mu.Lock()
 	need := snapshotNeed(q.st.history.Len() + maxEvents/16) // a few may come before we have the lock again
 	q.mu.Unlock()
-	if err := s.commit.Admit(need); err != nil {
+	if err := s.commit.AdmitFrom(need, store.Cleaner); err != nil {
 		return err
 	}
 	q.mu.Lock()
@@ -117,7 +117,7 @@ func (s *Spool) retellQueue(q *Queue, cut store.Position) error {
 
 func (s *Spool) retellIDs(cut store.Position) error {
 	need := int64(store.RecordSize(16, 0))
-	if err := s.commit.Admit(need); err != nil {
+	if err := s.commit.AdmitFrom(need, store.Cleaner); err != nil {
 		return err
 	}
 	s.set.Lock()

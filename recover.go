@@ -125,7 +125,11 @@ func (r *replay) find(id uint32, pos store.Position, at int64) (q *Queue, news b
 		q.st.replaying = true
 		r.queues[id] = q
 	}
-	return q, pos >= q.included
+	if pos < q.included {
+		return q, false
+	}
+	q.st.touched = true
+	return q, true
 }
 
 // open returns a block that the record is news to, brought up to what was true before the record, or nil.
@@ -433,6 +437,9 @@ func (st *state) finish() {
 
 func (st *state) recount(b *block) {
 	b.count = [kinds]int32{}
+	if b.rewind != nil {
+		b.rewind.Deleted = 0
+	}
 	b.ageMin = math.MaxInt64
 	for off := b.next(0); off >= 0; off = b.next(off + 1) {
 		k, e := b.kind(off), b.entry(off)

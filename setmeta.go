@@ -156,13 +156,13 @@ func (s *Spool) resolve(q *Queue, dl *DeadLetter) (*Queue, error) {
 	target := s.byName[fold(dl.Queue)]
 	switch {
 	case target == nil || target.name != dl.Queue:
-		return nil, &ArgumentError{Name: "DeadLetter.Queue", Value: dl.Queue, Limit: "an existing queue", cause: ErrQueueNotFound}
+		return nil, &ArgumentError{Name: "Meta.DeadLetter.Queue", Value: dl.Queue, Limit: "an existing queue", cause: ErrQueueNotFound}
 	case target == q:
-		return nil, badArgument("DeadLetter.Queue", dl.Queue, "another queue than the one itself")
+		return nil, badArgument("Meta.DeadLetter.Queue", dl.Queue, "another queue than the one itself")
 	case target.meta.Load().DeadLetter != nil:
-		return nil, badArgument("DeadLetter.Queue", dl.Queue, "a queue without a DeadLetter of its own")
+		return nil, badArgument("Meta.DeadLetter.Queue", dl.Queue, "a queue without a DeadLetter of its own")
 	case q != nil && q.feeders.Load() != nil:
-		return nil, badArgument("DeadLetter", dl.Queue, fmt.Sprintf("none, since the queue is the dead-letter queue of %q", (*q.feeders.Load())[0].name))
+		return nil, badArgument("Meta.DeadLetter", dl.Queue, fmt.Sprintf("none, since the queue is the dead-letter queue of %q", (*q.feeders.Load())[0].name))
 	}
 	return target, nil
 }

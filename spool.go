@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"sort"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/spoolmq/spool/store"
@@ -126,7 +128,7 @@ func Open(dir string, opts ...Option) (*Spool, error) {
 	}
 	disk, err := seglog.Open(dir, seglog.Options{SegmentSize: o.segmentSize, Logger: o.logger})
 	if err != nil {
-		return nil, storeError(err)
+		return nil, openError(dir, err)
 	}
 	s := newSpool(o, disk)
 	if err := s.recover(newShelf(dir, disk, o)); err != nil {
@@ -134,6 +136,16 @@ func Open(dir string, opts ...Option) (*Spool, error) {
 	}
 	s.start(o)
 	return s, nil
+}
+
+// openError is storeError for what Open met: a directory that cannot be used is the caller's to put right.
+func openError(dir string, err error) error {
+	for _, unusable := range []error{fs.ErrPermission, fs.ErrNotExist, syscall.ENOTDIR, syscall.EROFS} {
+		if errors.Is(err, unusable) && !errors.Is(err, store.ErrCorrupt) {
+			return badArgument("dir", dir, "a directory that can be made, read and written: "+err.Error())
+		}
+	}
+	return storeError(err)
 }
 
 // OpenMemory opens a spool that keeps nothing: everything is gone with Close. It works inside a testing/synctest bubble,
@@ -333,18 +345,17 @@ func (s *Spool) Queues() []*Queue {
 		return nil
 	}
 	defer s.leave()
-	s.set.RLock()
-	defer s.set.RUnlock()
-	return s.sorted()
+	qs := s.snapshotQueues()
+	sort.Slice(qs, func(i, j int) bool { return qs[i].name < qs[j].name })
+	return qs
 }
 
-// sorted returns all queues by name. Caller holds set.
-func (s *Spool) sorted() []*Queue {
+// list returns all queues. Caller holds set.
+func (s *Spool) list() []*Queue {
 	qs := make([]*Queue, 0, len(s.byID))
 	for _, q := range s.byID {
 		qs = append(qs, q)
 	}
-	sort.Slice(qs, func(i, j int) bool { return qs[i].name < qs[j].name })
 	return qs
 }
 
@@ -356,7 +367,7 @@ func (s *Spool) DeleteQueue(ctx context.Context, name string) error {
 	}
 	defer s.leave()
 	need := int64(store.RecordSize(1024, 0))
-	if err := s.commit.Admit(need); err != nil {
+	if err := s.commit.AdmitFrom(need, store.Reserve); err != nil {
 		return s.failure(err)
 	}
 	pos, err := s.remove(name, need)

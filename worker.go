@@ -1,6 +1,10 @@
 package spool
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/spoolmq/spool/store"
+)
 
 // A worker serves queues that have something to do which blocks and which no caller is there for: dead-letter moves, and
 // hand-overs to waiting receivers for which the log had no room at hand. One goroutine a spool.
@@ -74,7 +78,7 @@ func (w *worker) close() {
 // serve is the worker's look at a queue: it makes the log have room, and settles.
 func (q *Queue) serve() {
 	need := receiveNeed(MaxBatch)
-	err := q.spool.commit.Admit(need)
+	err := q.spool.commit.AdmitFrom(need, store.Reserve)
 	if err == nil {
 		q.spool.commit.Forgo(need)
 	}

@@ -88,6 +88,7 @@ type group struct {
 	records  uint32
 	admitted int64
 	calls    []*call
+	eager    bool // a call of calls waits for AtWritten only
 	hidden   []Hidden
 }
 
@@ -129,7 +130,19 @@ func NewCommitter(log Log, o CommitterOptions) *Committer {
 // Admit takes room for n bytes of records (RecordSize each) that the caller is about to append in one go. It must be
 // followed by End(n) or Forgo(n). It answers ErrNoSpace when the log cannot take them and the committer's failure when
 // there was one. It may block while a large group is being written: no lock may be held that such a group needs.
-func (c *Committer) Admit(n int64) error {
+func (c *Committer) Admit(n int64) error { return c.AdmitFrom(n, Ordinary) }
+
+// A Purse is what a change may draw on when space is short.
+type Purse uint8
+
+const (
+	Ordinary Purse = iota // what the file system gives: changes that store more
+	Reserve               // and three quarters of the log's reserve: changes that store less in the end
+	Cleaner               // and all of it: what makes room
+)
+
+// AdmitFrom is Admit for a change that may draw on a purse.
+func (c *Committer) AdmitFrom(n int64, purse Purse) error {
 	n += FrameHeaderSize + FrameAlign
 	for {
 		c.mu.Lock()
@@ -141,13 +154,13 @@ func (c *Committer) Admit(n int64) error {
 			return c.err
 		}
 		need := c.admitted + n
-		if need <= c.log.Room() {
+		if need <= c.roomFor(purse) {
 			c.admitted = need
 			c.mu.Unlock()
 			return nil
 		}
 		c.mu.Unlock()
-		if err := c.grow(need); err != nil {
+		if err := c.grow(need, purse); err != nil {
 			return err
 		}
 	}
@@ -158,7 +171,7 @@ func (c *Committer) TryAdmit(n int64) bool {
 	n += FrameHeaderSize + FrameAlign
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.err != nil || c.admitted+n > c.log.Room() {
+	if c.err != nil || c.admitted+n > c.log.ReserveRoom() {
 		return false
 	}
 	c.admitted += n
@@ -173,13 +186,23 @@ func (c *Committer) Forgo(n int64) {
 	c.mu.Unlock()
 }
 
-func (c *Committer) grow(n int64) error {
+func (c *Committer) roomFor(purse Purse) int64 {
+	if purse == Ordinary {
+		return c.log.Room()
+	}
+	return c.log.ReserveRoom()
+}
+
+func (c *Committer) grow(n int64, purse Purse) error {
 	c.growing.Lock()
 	defer c.growing.Unlock()
-	if n <= c.log.Room() {
+	switch {
+	case n <= c.roomFor(purse):
 		return nil
+	case purse == Ordinary:
+		return c.log.Grow(n)
 	}
-	return c.log.Grow(n)
+	return c.log.Draw(n, purse == Cleaner)
 }
 
 // Begin opens the committer for the records of one call: they share a frame, so all of them survive or none. Add and
@@ -274,7 +297,7 @@ func (c *Committer) Wait(pos Position, level Level) error {
 		case c.err != nil:
 			defer c.mu.Unlock()
 			return c.err
-		case pos >= c.written && !c.writing:
+		case pos >= c.written && !c.writing && (level == AtWritten || !c.syncing):
 			c.writing = true
 			c.leadWrite(level)
 			continue
@@ -325,6 +348,7 @@ func (c *Committer) park(pos Position, level Level) *call {
 		c.flying.calls = append(c.flying.calls, w)
 	default:
 		c.open.calls = append(c.open.calls, w)
+		c.open.eager = c.open.eager || level == AtWritten
 	}
 	return w
 }
@@ -436,12 +460,16 @@ func (c *Committer) leadSync() {
 	for _, w := range calls {
 		w.wake <- signalDone
 	}
-	c.appointSyncer()
+	c.appointWriter()
+	if !c.writing {
+		c.appointSyncer() // a writer does so itself, for what it writes as well
+	}
 }
 
-// appointWriter hands the write stage to the first parked call of the open group. Caller holds mu.
+// appointWriter hands the write stage to the first parked call of the open group. While a sync runs, a group that is
+// wanted on stable storage only goes on gathering: to write it sooner would bring it there no sooner. Caller holds mu.
 func (c *Committer) appointWriter() {
-	if c.writing || c.open == nil || len(c.open.calls) == 0 {
+	if c.writing || c.open == nil || len(c.open.calls) == 0 || c.syncing && !c.open.eager {
 		return
 	}
 	w := c.open.calls[0]

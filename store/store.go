@@ -42,6 +42,14 @@ type Log interface {
 	// is not there. It may block for as long as the allocation takes.
 	Grow(n int64) error
 
+	// ReserveRoom is Room for changes that make room in the end, and so may use the reserve: space set aside for when
+	// there is none. It is at least Room.
+	ReserveRoom() int64
+
+	// Draw makes ReserveRoom at least n, from the reserve when there is no other space: from three quarters of it, or
+	// from all. It answers ErrNoSpace, with nothing changed, when that does not cover n. It has Grow's one caller.
+	Draw(n int64, all bool) error
+
 	// Append writes one frame and returns its position, which is the End before the call. When it returns nil the frame
 	// survives the death of the process. Slices in p are read until it returns and not kept.
 	// The caller has made sure that Room covers the frame (FrameSize(p.Len)).

@@ -97,6 +97,29 @@ func TestCompactions(t *testing.T) {
 	must(t, ix.Close())
 }
 
+// TestNewestChangesCompactedAway: a compaction that drops the removed keys of the newest transaction does not make it look
+// lost.
+func TestNewestChangesCompactedAway(t *testing.T) {
+	dir, crashed := t.TempDir(), t.TempDir()
+	ix := mustOpen(t, dir)
+	batch := largeBatch(12 << 20)
+	must(t, ix.Apply(batch))
+	must(t, ix.Close())
+	ix = mustOpen(t, dir)
+	must(t, ix.Apply([]store.Change{{Key: batch[5].Key}}))
+	must(t, ix.Close())
+	ix = mustOpen(t, dir)
+	must(t, ix.db.Flatten(1))
+	must(t, copyDir(dir, crashed))
+	must(t, ix.Close())
+	ix = mustOpen(t, crashed)
+	got, err := ix.Scan(nil, nil, len(batch))
+	if err != nil || len(got) != len(batch)-1 {
+		t.Errorf("Scan = %d entries, %v, want %d", len(got), err, len(batch)-1)
+	}
+	must(t, ix.Close())
+}
+
 func TestClosed(t *testing.T) {
 	ix := mustOpen(t, t.TempDir())
 	must(t, ix.Close())

@@ -2,6 +2,7 @@ package badgerkv
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -20,7 +21,7 @@ const (
 	floodBound  = 192 // RssAnon while 100 MB are written without a pause: the heap before the next collection (GOGC=100)
 )
 
-// TestMemory writes 100 MB in one process, opens them in another, reads them all and writes 8 MB more.
+// TestMemory writes 100 MB in one process, and opens and reads them all in another.
 func TestMemory(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("RssAnon is read from /proc/self/status")
@@ -138,7 +139,8 @@ func init() {
 		}
 		grown := peak()
 		fmt.Println(liveAtRest()>>20, grown)
-		return ix.Close()
+		// Nothing is left to compact, so that the other process measures what reading takes.
+		return errors.Join(ix.db.Flatten(1), ix.Close())
 	}
 	childTasks["memory read"] = func(args []string) error {
 		peak := watchRSS()
@@ -152,9 +154,6 @@ func init() {
 		}
 		if want := 100 * 256; n != want {
 			return fmt.Errorf("%d entries, want %d", n, want)
-		}
-		if err := writeMB(ix, 8); err != nil {
-			return err
 		}
 		fmt.Println(peak())
 		return ix.Close()

@@ -91,7 +91,7 @@ func TestCrash(t *testing.T) {
 		if got := s.Unsynced(); got != len(unsynced) {
 			rt.Fatalf("Unsynced() = %d, want %d", got, len(unsynced))
 		}
-		for keep := -1; keep <= len(unsynced)+1; keep++ {
+		for keep := len(unsynced) + 1; keep >= -1; keep-- { // a later crash must not see an earlier one
 			want := maps.Clone(synced)
 			change(want, unsynced[:min(max(keep, 0), len(unsynced))])
 			if got := content(rt, s.Crash(keep)); !maps.Equal(got, want) {
@@ -100,8 +100,10 @@ func TestCrash(t *testing.T) {
 		}
 		want := maps.Clone(synced)
 		change(want, unsynced)
-		if got := content(rt, s.Clone()); !maps.Equal(got, want) {
-			rt.Fatalf("Clone() = %v, want %v", got, want)
+		for name, got := range map[string]*Sim{"Clone()": s.Clone(), "Clone().Crash(all)": s.Clone().Crash(len(unsynced))} {
+			if got := content(rt, got); !maps.Equal(got, want) {
+				rt.Fatalf("%s = %v, want %v", name, got, want)
+			}
 		}
 	})
 }

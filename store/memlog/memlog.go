@@ -109,6 +109,12 @@ func (l *Log) Synced() store.Position { return store.Position(l.synced.Load()) }
 // Room returns how many bytes of frames fit with certainty.
 func (l *Log) Room() int64 { return l.room.Load() }
 
+// ReserveRoom is Room: memory has no reserve.
+func (l *Log) ReserveRoom() int64 { return l.Room() }
+
+// Draw is Grow: memory has no reserve.
+func (l *Log) Draw(n int64, _ bool) error { return l.Grow(n) }
+
 // Boundaries returns the bases of the segments.
 func (l *Log) Boundaries() []store.Position {
 	list := *l.list.Load()

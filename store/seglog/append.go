@@ -144,7 +144,7 @@ func (l *Log) switchTo(next *segment, h header, at tail) {
 	if !synced {
 		l.segs.older = seg
 	}
-	l.room.Store(l.segs.room())
+	l.setRooms()
 	l.segs.mu.Unlock()
 	if synced {
 		l.unpin(seg)
@@ -160,7 +160,7 @@ func (l *Log) replace(next *segment, h header) error {
 	seg := l.segs.last()
 	next.header = h
 	l.segs.list = append(l.segs.list[:len(l.segs.list)-1:len(l.segs.list)-1], next)
-	l.room.Store(l.segs.room())
+	l.setRooms()
 	l.segs.mu.Unlock()
 	l.space.mu.Lock()
 	defer l.space.mu.Unlock()
@@ -254,7 +254,7 @@ func (l *Log) advance(t tail) {
 	l.segs.mu.Lock()
 	l.segs.tail = t
 	l.end.Store(uint64(t.pos))
-	l.room.Store(l.segs.room())
+	l.setRooms()
 	seg := l.segs.last()
 	want := l.segs.next == nil && !l.space.starved.Load() && int64(t.pos-seg.base) > seg.capacity()/2
 	l.segs.mu.Unlock()

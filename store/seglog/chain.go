@@ -26,12 +26,11 @@ type chain struct {
 // A damage is a segment file whose header cannot be read or whose size is not what it says.
 type damage struct {
 	path   string
-	offset int64
 	reason string
 }
 
 func (d damage) corrupt() error {
-	return &store.CorruptError{File: d.path, Offset: d.offset, Reason: d.reason}
+	return &store.CorruptError{File: d.path, Reason: d.reason}
 }
 
 // readChain reads the header of every segment file and puts those in use in order.

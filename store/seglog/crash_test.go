@@ -42,7 +42,6 @@ func testPayload(n int, mark uint64) store.Payload {
 type history struct {
 	frames    []string                // payloads in order, the last one perhaps without an answer
 	at        map[store.Position]int  // index of the frame at a position
-	next      store.Position          // where the frame that had no answer would be
 	synced    store.Position          // acknowledged
 	start     store.Position          // acknowledged
 	starts    map[store.Position]bool // starts that were asked for

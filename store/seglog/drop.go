@@ -121,6 +121,9 @@ func (l *Log) reclaim() {
 			return
 		}
 	}
+	if len(free) > 0 {
+		l.fillReserve() // before anybody else takes what has become free
+	}
 }
 
 // giveUp makes a spare of a file that holds nothing, or removes it. Caller holds space.mu.

@@ -25,7 +25,7 @@ type Options struct {
 	// Logger gets what is worth knowing and has no caller to be told. nil means that nobody is told.
 	Logger *slog.Logger
 
-	// Step is called before each named action (see Steps). Tests kill the process there.
+	// Step is called before each named action (see Steps), by several goroutines. Tests kill the process there.
 	Step func(name string)
 
 	files vfs // nil means the operating system's
@@ -61,10 +61,12 @@ type Log struct {
 	ahead readahead
 	space space // taking and giving up files
 
-	start  atomic.Uint64 // written under marking
-	end    atomic.Uint64 // segs.tail.pos, for those who only look
-	synced atomic.Uint64 // segs.durable.pos, likewise
-	room   atomic.Int64  // segs.room(), likewise
+	start       atomic.Uint64 // written under marking
+	end         atomic.Uint64 // segs.tail.pos, for those who only look
+	synced      atomic.Uint64 // segs.durable.pos, likewise
+	room        atomic.Int64  // segs.room(false), likewise
+	reserveRoom atomic.Int64  // segs.room(true), likewise
+	reserveMost int64         // of the reserve; immutable after Open
 
 	appending struct {
 		header [store.FrameHeaderSize]byte // scratch; owned by the caller of Append

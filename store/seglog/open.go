@@ -73,6 +73,7 @@ func openLocked(dir string, o Options, lock io.Closer) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{dir: dir, o: o, files: o.files, lock: lock, ring: makeRing(o.RingSize)}
+	l.sizeReserve()
 	l.marking.marker = marker
 	l.info = store.Info{SpoolID: who.id, Key: who.key, HighWater: marker.last.highWater, Clean: marker.last.clean, Created: !made}
 	if err := l.recover(); err != nil {

@@ -208,7 +208,7 @@ func (r *recovery) settle() error {
 	return nil
 }
 
-// clear removes the files of which no byte is needed, but for a spare.
+// clear removes the files of which no byte is needed, but for a spare and the reserve.
 func (r *recovery) clear() (spare []*segment, err error) {
 	l := r.l
 	gone := r.chain.passing
@@ -218,13 +218,20 @@ func (r *recovery) clear() (spare []*segment, err error) {
 	for _, s := range slices.Concat(r.chain.list[r.at+1:], r.chain.beyond, r.chain.emptied) {
 		gone = append(gone, s.path)
 	}
+	reserve := int64(0)
 	for _, s := range r.chain.idle {
-		if len(spare) == maxSpares || !l.standard(s) {
+		asReserve := l.piece(s) && reserve < l.reserveMost
+		if !asReserve && (len(spare) == maxSpares || !l.standard(s)) {
 			gone = append(gone, s.path)
 			continue
 		}
 		if err := r.sync(s); err != nil {
 			return nil, err
+		}
+		if asReserve {
+			reserve += s.size
+			l.segs.reserve = append(l.segs.reserve, s)
+			continue
 		}
 		spare = append(spare, s)
 	}
@@ -279,7 +286,7 @@ func (r *recovery) begin() error {
 	l.start.Store(uint64(r.m.start))
 	l.end.Store(uint64(r.end.pos))
 	l.synced.Store(uint64(r.end.pos))
-	l.room.Store(l.segs.room())
+	l.setRooms()
 	l.space.number = r.chain.number
 	l.appending.use = r.chain.use
 	return nil

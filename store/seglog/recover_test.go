@@ -170,3 +170,97 @@ func TestPinned(t *testing.T) {
 		t.Errorf("%d salts in four rounds of four segments, want at least 10", len(salts))
 	}
 }
+
+// TestOpenIsDurable: after a kill the frames may be in the page cache only. What Open answers survives a power loss.
+func TestOpenIsDurable(t *testing.T) {
+	for seed := range uint64(20) {
+		files := newMemFS()
+		o := Options{SegmentSize: 4096, files: files}
+		h := newHistory()
+		l := h.open(t, o)
+		for len(l.Boundaries()) < 3 {
+			if err := h.append(l, 700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		o.files = files.killed()
+		closeDead(l)
+		l = h.open(t, o)
+		if h.synced = l.Synced(); h.synced != h.last()+store.Position(store.FrameSize(len(h.frames[0]))) {
+			t.Fatalf("Synced %d after a kill, the last frame is at %d", h.synced, h.last())
+		}
+		files = o.files.(*memFS).killed().loses(rand.New(rand.NewPCG(seed, 1)))
+		closeDead(l)
+		o.files = files
+		l = openTest(t, "/spool", o)
+		h.check(t, l, true)
+		l.Close()
+	}
+}
+
+// TestCleanEndsExactly: after a clean close there is nothing behind the end, be it as valid as can be.
+func TestCleanEndsExactly(t *testing.T) {
+	for _, size := range []int{100, 4000} { // in the same segment, in the next one
+		files := newMemFS()
+		o := Options{SegmentSize: 4096, files: files}
+		h := newHistory()
+		l := openTest(t, "/spool", o)
+		if err := errors.Join(h.append(l, 300), h.finish(l), h.append(l, size), l.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if l, err := Open("/spool", o); !errors.Is(err, store.ErrCorrupt) {
+			t.Errorf("Open with a frame of %d bytes behind a clean end = %v, want %v", size, err, store.ErrCorrupt)
+			closeDead(l)
+		}
+	}
+}
+
+// TestPadding: behind the last frame its page is zero, whatever stood in the ring there.
+func TestPadding(t *testing.T) {
+	files := newMemFS()
+	l := openTest(t, "/spool", Options{SegmentSize: 1 << 20, RingSize: minRing, files: files})
+	defer l.Close()
+	h := newHistory()
+	seg := l.segs.last()
+	for i := range 300 {
+		if err := h.append(l, i*37%500); err != nil {
+			t.Fatal(err)
+		}
+		rest := files.entries[seg.path].data[offset(seg.base, l.End()):offset(seg.base, pageCeil(l.End()))]
+		if len(bytes.Trim(rest, "\x00")) > 0 {
+			t.Fatalf("%x behind the end at %d", rest, l.End())
+		}
+	}
+}
+
+// TestSearchFindsAll: a frame is found wherever it stands, also across the edges of what is read at a time.
+func TestSearchFindsAll(t *testing.T) {
+	files := newMemFS()
+	l := openTest(t, "/spool", Options{SegmentSize: 2 << 20, files: files})
+	defer l.Close()
+	seg := l.segs.last()
+	data := files.entries[seg.path].data
+	s := scanner{files: files}
+	if err := s.enter(seg); err != nil {
+		t.Fatal(err)
+	}
+	frame := make([]byte, store.FrameHeaderSize)
+	for _, edge := range []store.Position{64, scanSize, 2*scanSize - store.FrameHeaderSize, 2 * scanSize, 2<<20 - 64} {
+		for pos := edge - 64; pos <= edge+16 && pos < seg.limit(); pos += store.FrameAlign {
+			for _, from := range []store.Position{0, 8, 16, 40} {
+				store.PutFrameHeader(frame, store.FrameHeader{Size: 48, Pos: pos, Synced: pos / 2}, seg.salt)
+				at := data[offset(seg.base, pos):][:len(frame)]
+				copy(at, frame)
+				found, err := s.search(from)
+				clear(at)
+				want := trace{synced: pos / 2, end: pos + 48}
+				if pos < from {
+					want = trace{end: from}
+				}
+				if err != nil || found != want {
+					t.Fatalf("search(%d) for a frame at %d = %+v, %v, want %+v", from, pos, found, err, want)
+				}
+			}
+		}
+	}
+}

@@ -132,7 +132,6 @@ func (s *scanner) search(from store.Position) (trace, error) {
 		for i+store.FrameHeaderSize <= len(b) {
 			hit := bytes.Index(b[i:], magic[:])
 			if hit < 0 {
-				i = len(b)
 				break
 			}
 			if i += hit; i%store.FrameAlign != 0 {

@@ -31,9 +31,10 @@ type segment struct {
 	file    vfile // guarded by opening; nil when closed; stays while pins > 0
 	over    bool  // guarded by opening; never opened again
 
-	pins    int  // guarded by segs.mu; the file is not closed, reused or removed while > 0
-	dropped bool // guarded by segs.mu; below the log start, waits for its last pin
-	end     tail // guarded by segs.mu; of the last frame, once a later segment is written
+	pins     int  // guarded by segs.mu; the file is not closed, reused or removed while > 0
+	reserved bool // guarded by segs.mu; drawn from the reserve: not for everybody
+	dropped  bool // guarded by segs.mu; below the log start, waits for its last pin
+	end      tail // guarded by segs.mu; of the last frame, once a later segment is written
 }
 
 // segmentPath names the file with a number.
@@ -93,6 +94,7 @@ type segments struct {
 	older   *segment   // guarded by mu; the one before the last while it is not known to be synced
 	next    *segment   // guarded by mu; prepared, nil when there is none
 	spares  []*segment // guarded by mu; dropped files to be used again; Bound: maxSpares
+	reserve []*segment // guarded by mu; prepared, for when there is no space; Bound: maxReserve and a piece
 	retired []*segment // guarded by mu; dropped files that are still read
 	idle    []*segment // guarded by mu; open and not pinned, the longest unused first; Bound: maxIdleFiles
 	tail    tail       // guarded by mu; the end of the log
@@ -103,10 +105,13 @@ type segments struct {
 func (s *segments) last() *segment { return s.list[len(s.list)-1] }
 
 // room is what fits with certainty, however it is divided into frames: if none of them opens the next segment, they fit
-// the rest of this one; otherwise all that are left fit the next. Caller holds mu.
-func (s *segments) room() int64 {
-	room := int64(s.last().limit() - s.tail.pos)
-	if s.next != nil {
+// the rest of this one; otherwise all that are left fit the next. What was drawn from the reserve counts only for those
+// who may draw on it. Caller holds mu.
+func (s *segments) room(reserved bool) (room int64) {
+	if seg := s.last(); reserved || !seg.reserved {
+		room = int64(seg.limit() - s.tail.pos)
+	}
+	if s.next != nil && (reserved || !s.next.reserved) {
 		room = max(room, s.next.capacity())
 	}
 	return room
@@ -181,7 +186,7 @@ func (s *segment) detach() io.Closer {
 
 // files returns every segment there is. Caller holds mu.
 func (s *segments) files() []*segment {
-	all := slices.Concat(s.list, s.spares, s.retired)
+	all := slices.Concat(s.list, s.spares, s.reserve, s.retired)
 	if s.next != nil {
 		all = append(all, s.next)
 	}

@@ -24,9 +24,10 @@ const (
 // A space takes files from the file system and gives them up. A goroutine prepares the next segment while the last one
 // is filled: it starts in Open and ends in Close.
 type space struct {
-	mu     sync.Mutex // held while files are made or given up
-	number uint64     // guarded by mu; of the next file
-	ask    int64      // guarded by mu; what the latest Grow that had to take space wanted: the next ones will want it too
+	mu       sync.Mutex // held while files are made or given up
+	number   uint64     // guarded by mu; of the next file
+	reserved int64      // guarded by mu; the most that the reserve has been
+	ask      int64      // guarded by mu; what the latest Grow that had to take space wanted: the next ones will want it too
 
 	size    atomic.Int64 // of a standard file
 	began   atomic.Int64 // when the segment that is written was begun, ns since opened
@@ -60,6 +61,7 @@ func (l *Log) startSpace() {
 	l.space.quit = make(chan struct{})
 	l.space.done = make(chan struct{})
 	go l.tend()
+	l.space.wake() // the reserve is filled
 }
 
 // tend is the goroutine.
@@ -73,6 +75,9 @@ func (l *Log) tend() {
 		}
 		l.reclaim()
 		l.prepareAhead()
+		l.space.mu.Lock()
+		l.fillReserve()
+		l.space.mu.Unlock()
 	}
 }
 
@@ -127,6 +132,11 @@ func (l *Log) Grow(n int64) error {
 	if l.Room() >= n {
 		return nil
 	}
+	return l.grow(n)
+}
+
+// grow is Grow when the room is less than n. Caller holds space.mu.
+func (l *Log) grow(n int64) error {
 	if n > maxSegmentSize-overhead {
 		return fmt.Errorf("segment of %d bytes, limit %d", n, int64(maxSegmentSize-overhead))
 	}
@@ -135,6 +145,7 @@ func (l *Log) Grow(n int64) error {
 	}
 	l.space.ask = n
 	l.space.starved.Store(false)
+	l.space.wake() // there is space: the reserve may lack some
 	return nil
 }
 
@@ -153,18 +164,33 @@ func (l *Log) prepare(n int64, how how) error {
 			return err
 		}
 	}
+	return l.install(seg)
+}
+
+// install makes a prepared segment the next one. Caller holds space.mu.
+func (l *Log) install(seg *segment) error {
 	if _, err := seg.open(l.files); err != nil {
 		return errors.Join(err, l.remove(seg))
 	}
 	l.segs.mu.Lock()
 	before := l.segs.next
 	l.segs.next = seg
-	l.room.Store(l.segs.room())
+	if before != nil && before.reserved {
+		l.segs.putBack(before)
+		before = nil
+	}
+	l.setRooms()
 	l.segs.mu.Unlock()
 	if before == nil {
 		return nil
 	}
 	return l.giveUp(before)
+}
+
+// setRooms works out what Room and ReserveRoom answer. Caller holds segs.mu.
+func (l *Log) setRooms() {
+	l.room.Store(l.segs.room(false))
+	l.reserveRoom.Store(l.segs.room(true))
 }
 
 // takeSpare returns a spare that holds n bytes, nil when there is none.
@@ -191,8 +217,12 @@ func (l *Log) newSegment(n int64, how how) (*segment, error) {
 		if dropErr != nil {
 			return nil, dropErr
 		}
-		if dropped || capacity > exact {
-			seg, err = l.create(exact, false)
+		if dropped {
+			seg, err = l.create(capacity, false)
+		}
+		for err != nil && noSpace(err) && capacity > exact {
+			capacity = max(exact, wholePages(capacity/2))
+			seg, err = l.create(capacity, false)
 		}
 	}
 	if err != nil && noSpace(err) {

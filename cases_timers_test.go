@@ -1,0 +1,132 @@
+package spool_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/spoolmq/spool"
+)
+
+// Delays and leases from a nanosecond to ten years end exactly at their instant.
+func TestRuleEveryDuration(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *caseSpool) {
+		const decade = 3650 * 24 * time.Hour
+		delays, leases := s.create("delays", spool.Meta{Retention: decade}), s.create("leases", spool.Meta{Retention: decade})
+		start := time.Now()
+		var all []time.Duration
+		for d := time.Duration(1); d > 0 && d < decade; d *= 2 {
+			for _, near := range []time.Duration{d - 1, d, d + 1, d + d/3} {
+				if near > 0 && near < decade && (len(all) == 0 || near > all[len(all)-1]) {
+					all = append(all, near)
+				}
+			}
+		}
+		leased := int64(0)
+		for _, d := range all {
+			delays.send(d.String(), d)
+			if d <= 365*24*time.Hour {
+				leases.send(d.String())
+				leases.receive(d.String(), spool.Visibility(d))
+				leased++
+			}
+		}
+		n := int64(len(all))
+		for i, d := range all {
+			time.Sleep(time.Until(start.Add(d - 1)))
+			due := int64(i)
+			if i > 0 && all[i-1] == d-1 || d == 1 {
+				due = int64(i) // the one before was due at this very instant
+			}
+			delays.counts(due, 0, n-due, 0)
+			leases.counts(min(due, leased), leased-min(due, leased), 0, 0)
+			time.Sleep(1)
+			delays.counts(due+1, 0, n-due-1, 0)
+			leases.counts(min(due+1, leased), leased-min(due+1, leased), 0, 0)
+			if t.Failed() {
+				t.Fatalf("at %v", d)
+			}
+		}
+		for _, d := range all {
+			delays.receive(d.String())
+		}
+	})
+}
+
+// A waiter sleeps towards the next instant, however that moves.
+func TestRuleWaiterFollowsTheNextInstant(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *caseSpool) {
+		q := s.create("q", spool.Meta{})
+		start := time.Now()
+		wait := func() <-chan answer { return q.waiting(bg, 1, spool.Wait(24*time.Hour)) }
+		got := func(answers <-chan answer, body string, after time.Duration) *spool.Delivery {
+			t.Helper()
+			a := <-answers
+			if len(a.ds) != 1 || string(a.ds[0].Body) != body {
+				t.Fatalf("Receive = %v, want %s", a, body)
+			}
+			wantSoon(t, "Receive of "+body, a.at, start.Add(after))
+			return a.ds[0]
+		}
+		q.send("leased")
+		leased := q.receive("leased", spool.Visibility(time.Hour))
+		answers := wait()
+		if err := leased.Extend(bg, 10*sec); err != nil { // nearer
+			t.Fatal(err)
+		}
+		time.Sleep(5 * sec)
+		if err := leased.Extend(bg, 10*sec); err != nil { // farther
+			t.Fatal(err)
+		}
+		leased = got(answers, "leased", 15*sec)
+		if err := leased.Extend(bg, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		answers = wait()
+		for _, delay := range []time.Duration{30, 20, 10, 40} { // each nearer, then one farther
+			q.send(fmt.Sprint(int(delay)), delay*sec)
+		}
+		start = time.Now()
+		got(answers, "10", 10*sec)
+		got(wait(), "20", 20*sec)
+		got(wait(), "30", 30*sec)
+		if err := q.Purge(bg); err != nil { // nothing is left that comes due
+			t.Fatal(err)
+		}
+		answers = wait()
+		time.Sleep(time.Minute)
+		stillWaiting(t, answers)
+		q.send("last", sec)
+		got(answers, "last", 91*sec)
+	})
+}
+
+// Ages, leases and ends of life of dead letters at every distance.
+func TestRuleEveryAge(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *caseSpool) {
+		dead := s.create("dead", spool.Meta{Retention: 3650 * 24 * time.Hour})
+		ages := []time.Duration{1, 1000, 249_999, 250_000, 250_001, msec, sec, time.Minute, time.Hour, 1000 * time.Hour}
+		var queues []*caseQueue
+		start := time.Now()
+		for i, age := range ages {
+			q := s.create(fmt.Sprint("q", i), spool.Meta{Retention: 3650 * 24 * time.Hour, DeadLetter: &spool.DeadLetter{Queue: "dead", MaxAge: age}})
+			q.send("m")
+			queues = append(queues, q)
+		}
+		for i, age := range ages {
+			time.Sleep(time.Until(start.Add(age - 1)))
+			dead.counts(int64(i), 0, 0, 0)
+			queues[i].counts(1, 0, 0, 0)
+			time.Sleep(1)
+			dead.counts(int64(i+1), 0, 0, 0)
+			queues[i].counts(0, 0, 0, 0)
+		}
+		for i, age := range ages {
+			d := dead.receive("m")
+			wantSoon(t, "EnqueuedAt", d.EnqueuedAt, start.Add(age))
+			if d.DeadLetter.Queue != queues[i].Name() {
+				t.Errorf("DeadLetter = %+v, want from %s", d.DeadLetter, queues[i].Name())
+			}
+		}
+	})
+}

@@ -1,0 +1,107 @@
+package seglog
+
+import (
+	"errors"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/spoolmq/spool/store"
+)
+
+// filled waits until the reserve is as large as it is to be, and returns its bytes.
+func (l *Log) filled(t *testing.T) (have int64) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
+		l.segs.mu.Lock()
+		have = 0
+		for _, s := range l.segs.reserve {
+			have += s.size
+		}
+		l.segs.mu.Unlock()
+		if have >= l.reserveTarget() {
+			return have
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("reserve of %d bytes, want %d", have, l.reserveTarget())
+		}
+	}
+}
+
+// TestReserve: on a full disk Grow takes nothing from the reserve, Draw takes three quarters of it and the cleaner the
+// rest; when there is space again a piece that was not used goes back and everybody is served.
+func TestReserve(t *testing.T) {
+	files := newMemFS()
+	l := openTest(t, "/spool", Options{files: files})
+	defer l.Close()
+	have := l.filled(t)
+	if have != minReserve {
+		t.Fatalf("reserve of %d bytes, want %d", have, minReserve)
+	}
+	full := func(b bool) {
+		files.mu.Lock()
+		files.full = b
+		files.mu.Unlock()
+	}
+	full(true)
+	before := l.Room()
+	if err := l.Grow(before + 1); !errors.Is(err, store.ErrNoSpace) {
+		t.Fatalf("Grow on a full disk = %v, want %v", err, store.ErrNoSpace)
+	}
+	if err := l.Draw(before+1, false); !errors.Is(err, store.ErrNoSpace) {
+		t.Fatalf("Draw of more than a piece = %v, want %v", err, store.ErrNoSpace)
+	}
+	fill(t, l) // up to the last bytes of the first segment
+	for drawn := 0; ; drawn++ {
+		err := l.Draw(l.ReserveRoom()+1, false)
+		if errors.Is(err, store.ErrNoSpace) {
+			if drawn != 3 {
+				t.Fatalf("%d pieces of %d bytes drawn from %d, want 3", drawn, smallPiece, have)
+			}
+			break
+		}
+		if err != nil || l.Room() >= l.ReserveRoom() {
+			t.Fatalf("Draw = %v, Room %d, ReserveRoom %d", err, l.Room(), l.ReserveRoom())
+		}
+		fill(t, l)
+	}
+	if err := l.Draw(l.ReserveRoom()+1, true); err != nil {
+		t.Fatalf("Draw of the last quarter = %v", err)
+	}
+	full(false)
+	if err := l.Grow(l.Room() + 1); err != nil || l.Room() < minSize/2 {
+		t.Fatalf("Grow when there is space again = %v, Room %d", err, l.Room())
+	}
+	if l.filled(t) < minReserve {
+		t.Fatal("the piece that was not used is not in the reserve")
+	}
+}
+
+// fill appends frames until nothing fits that may be appended without Draw or Grow.
+func fill(t *testing.T, l *Log) {
+	t.Helper()
+	h := newHistory()
+	for l.ReserveRoom() > 16<<10 {
+		if err := h.append(l, 12<<10); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestReserveSurvives: an Open finds the pieces of the reserve again.
+func TestReserveSurvives(t *testing.T) {
+	files := newMemFS()
+	l := openTest(t, "/spool", Options{files: files})
+	l.filled(t)
+	if err := errors.Join(l.Mark(0, true), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	files.mu.Lock()
+	files.full = true
+	files.mu.Unlock()
+	l = openTest(t, "/spool", Options{files: files})
+	defer l.Close()
+	if got := l.filled(t); got != minReserve {
+		t.Fatalf("reserve of %d bytes after Open on a full disk, want %d", got, minReserve)
+	}
+}
