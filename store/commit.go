@@ -464,6 +464,12 @@ func (c *Committer) leadSync() {
 	if !c.writing {
 		c.appointSyncer() // a writer does so itself, for what it writes as well
 	}
+	if c.written > upTo && !c.syncing {
+		// It was written while this sync ran, when there was no need to tell: it is not synced by anybody.
+		c.mu.Unlock()
+		c.dirty()
+		c.mu.Lock()
+	}
 }
 
 // appointWriter hands the write stage to the first parked call of the open group. While a sync runs, a group that is
