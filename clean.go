@@ -279,7 +279,7 @@ func (k *keeper) copySome(q *Queue, list []straggler) (last store.Position, err 
 	for i := range list {
 		need += int64(store.RecordSize(copyHead, list[i].place.size))
 	}
-	if err := c.Admit(need); err != nil {
+	if err := c.AdmitFrom(need, store.Cleaner); err != nil {
 		return 0, k.spool.failure(err)
 	}
 	sums := [copiesAHold]uint32{}
