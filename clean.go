@@ -3,6 +3,7 @@ package spool
 import (
 	"errors"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/spoolmq/spool/store"
@@ -13,12 +14,13 @@ import (
 const (
 	spaceSlack = 96 << 20 // the log holds 1.2 times what is live and this much before it is cleaned; the contract has it twice
 
-	copyStep    = 256     // Bound: messages that are read, and then copied, at a time
-	copyBytes   = 1 << 20 // Bound: their contents, unless a single one is larger
-	copiesAHold = 16      // messages recorded in one hold of a queue's lock
-	looksAHold  = 1024    // blocks passed over in one hold of a queue's lock
-	copyHead    = 512     // Bound: bytes of a COPY's head
+	copyStep    = 64        // Bound: messages that are read, and then copied, at a time
+	copyBytes   = 256 << 10 // Bound: their contents, unless a single one is larger; a receive waits for as long as they are written
+	copiesAHold = 16        // messages recorded in one hold of a queue's lock
+	looksAHold  = 1024      // blocks passed over in one hold of a queue's lock
+	copyHead    = 512       // Bound: bytes of a COPY's head
 
+	patience     = 10 * time.Second // of more garbage than the contract allows, before cleaning is not held up any more
 	longestPause = 50 * time.Millisecond
 	recleanAfter = time.Second // when something could not be copied
 )
@@ -31,8 +33,8 @@ type pressure uint8
 
 const (
 	tidy    pressure = iota
-	untidy           // to be cleaned while it disturbs nobody
-	crowded          // more than the contract allows: half of the time is the cleaner's
+	untidy           // to be cleaned with long pauses while calls are under way
+	crowded          // more than the contract allows: with short pauses, and with none when that does not help
 	clogged          // more than twice the garbage that the contract allows: sends wait for the cleaner
 )
 
@@ -68,6 +70,9 @@ func (k *keeper) cleanTurn() (more, again bool) {
 	defer k.work.Unlock()
 	s := k.spool
 	k.press = k.pressure()
+	if k.press < crowded {
+		k.crowd = time.Now()
+	}
 	s.gate.set(k.press == clogged && !k.stuck)
 	if k.press == tidy {
 		k.stuck = false
@@ -171,10 +176,10 @@ func (k *keeper) cleanQueue(q *Queue, end store.Position) (bad error) {
 func (k *keeper) pause(worked time.Duration) bool {
 	d := time.Duration(0)
 	if calls := k.spool.life.calls.Load(); calls > 0 && calls < closing {
-		switch k.press {
-		case untidy:
+		switch {
+		case k.press == untidy:
 			d = min(4*worked, longestPause)
-		case crowded:
+		case k.press == crowded && time.Since(k.crowd) < patience:
 			d = min(worked, longestPause)
 		}
 	}
@@ -249,13 +254,12 @@ func (k *keeper) copyAll(q *Queue, list []straggler) (bad error) {
 		}
 	}
 	var last store.Position
-	for part := list; len(part) > 0; {
-		n := min(len(part), copiesAHold)
-		pos, err := k.copySome(q, part[:n])
+	for part := range slices.Chunk(list, copiesAHold) {
+		pos, err := k.copySome(q, part)
 		if err != nil {
 			return err
 		}
-		last, part = max(last, pos), part[n:]
+		last = max(last, pos)
 	}
 	if last == 0 {
 		return bad
@@ -264,7 +268,9 @@ func (k *keeper) copyAll(q *Queue, list []straggler) (bad error) {
 		return k.spool.failure(err)
 	}
 	k.step("written")
-	q.resettle(list)
+	for part := range slices.Chunk(list, copiesAHold) {
+		q.resettle(part)
+	}
 	return bad
 }
 

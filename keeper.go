@@ -36,6 +36,7 @@ type keeper struct {
 
 	work   sync.Mutex     // held by whoever checkpoints, cleans or reclaims
 	press  pressure       // guarded by work
+	crowd  time.Time      // guarded by work; the log was not crowded then
 	stuck  bool           // guarded by work; the first segment could not be dropped
 	warned store.Position // guarded by work; one above the start of the log at the last complaint
 	weight weight         // guarded by work
