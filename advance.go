@@ -10,6 +10,7 @@ import (
 // do: then the caller makes st.moves, may let others have the lock, and calls again. The order is that of what decides:
 // leases that ended may become moves, then ages, then the ends of lives.
 func (st *state) advance(now int64) (more bool) {
+	st.observe(now)
 	if st.wheel.Advance(now, stepSize, st.due) || len(st.moves) >= stepSize {
 		return true
 	}

@@ -134,11 +134,13 @@ func (q *Queue) Rewind(ctx context.Context, to time.Time) (restored int64, err e
 	defer q.spool.leave()
 	c := q.spool.commit
 	need := int64(store.RecordSize(64, 0))
-	if err := c.AdmitFrom(need, store.Reserve); err != nil {
-		return 0, q.spool.failure(err)
-	}
-	now, from, err := q.lockRewind(to)
+	now, err := q.admit(need, store.Reserve)
 	if err != nil {
+		return 0, err
+	}
+	from, err := q.rewindStart(to, now)
+	if err != nil {
+		q.unlock(now)
 		c.Forgo(need)
 		return 0, err
 	}
@@ -163,31 +165,29 @@ func (q *Queue) RewindPreview(ctx context.Context, to time.Time) (restored int64
 		return 0, err
 	}
 	defer q.spool.leave()
-	now, from, err := q.lockRewind(to)
+	now, err := q.lock()
 	if err != nil {
 		return 0, err
 	}
-	restored = q.st.restorable(from)
-	q.unlock(now)
-	return restored, nil
+	defer q.unlock(now)
+	from, err := q.rewindStart(to, now)
+	if err != nil {
+		return 0, err
+	}
+	return q.st.restorable(from), nil
 }
 
-// lockRewind locks the queue for a rewind and returns where it begins. It does not hold mu when it returns an error.
-func (q *Queue) lockRewind(to time.Time) (now, from int64, err error) {
-	if now, err = q.lock(); err != nil {
-		return 0, 0, err
-	}
+// rewindStart returns the instant from which a rewind to an instant brings messages back. Caller holds mu and has settled.
+func (q *Queue) rewindStart(to time.Time, now int64) (from int64, err error) {
 	window := q.st.meta.Rewind
 	if window == 0 {
-		q.unlock(now)
-		return 0, 0, ErrRewindDisabled
+		return 0, ErrRewindDisabled
 	}
 	earliest, latest := instantTime(now-int64(window)), instantTime(now)
 	if to.Before(earliest) || to.After(latest) {
-		q.unlock(now)
-		return 0, 0, &RewindRangeError{earliest, latest}
+		return 0, &RewindRangeError{earliest, latest}
 	}
-	return now, q.st.instant(to.UnixNano(), now), nil
+	return q.st.instant(to.UnixNano(), now), nil
 }
 
 // Purge makes everything in the queue gone: active, inactive, delayed and rewindable messages. Receivers that wait keep
@@ -199,12 +199,8 @@ func (q *Queue) Purge(ctx context.Context) error {
 	defer q.spool.leave()
 	c := q.spool.commit
 	need := settingNeed
-	if err := c.AdmitFrom(need, store.Reserve); err != nil {
-		return q.spool.failure(err)
-	}
-	now, err := q.lock()
+	now, err := q.admit(need, store.Reserve)
 	if err != nil {
-		c.Forgo(need)
 		return err
 	}
 	q.st.purge()

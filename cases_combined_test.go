@@ -27,12 +27,12 @@ func TestRuleRewoundDeadLetterExpires(t *testing.T) {
 		}
 		time.Sleep(5*sec - 1) // 40 s: due by the age that counted before the rewind
 		q.counts(0, 0, 1, 0)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		q.counts(1, 0, 0, 0)
 		time.Sleep(20*sec - 1)
 		q.counts(1, 0, 0, 0)
 		q.receive("m", spool.Visibility(time.Hour))
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		q.counts(0, 0, 0, 0)
 		dead.counts(0, 0, 0, 0)
 		time.Sleep(2 * time.Hour)
@@ -56,7 +56,7 @@ func TestRuleGivenUpTimers(t *testing.T) {
 		q.refused(first.Receipt, spool.Stale, spool.Deleted)
 		time.Sleep(20*sec - 1)
 		q.counts(0, 1, 0, 0)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		q.counts(1, 0, 0, 0)
 		q.refused(second.Receipt, spool.Expired)
 
@@ -70,7 +70,7 @@ func TestRuleGivenUpTimers(t *testing.T) {
 		q.send("later", 20*sec)
 		time.Sleep(20*sec - 1)
 		q.counts(0, 1, 1, 0)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		q.counts(1, 1, 0, 0)
 		time.Sleep(10*sec - 1)
 		q.delete(d)

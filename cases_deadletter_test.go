@@ -35,7 +35,7 @@ func TestCase40MaxReceives(t *testing.T) {
 		time.Sleep(10*sec - 1)
 		dead.counts(0, 0, 0, 0)
 		q.counts(0, 1, 0, 0)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		q.counts(0, 0, 0, 0)
 		a := answered(t, answers)
 		if len(a.ds) != 1 {
@@ -78,7 +78,7 @@ func TestCase40DeletedOnTheLastReceive(t *testing.T) {
 		time.Sleep(10*sec - 1)
 		q.counts(0, 1, 0, 0)
 		dead.counts(0, 0, 0, 0)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		q.counts(0, 0, 0, 0)
 		dead.receive("extended")
 		dead.none()
@@ -135,7 +135,7 @@ func TestCase41MaxAge(t *testing.T) {
 		leased := q.receive("leased", spool.Visibility(10*sec)) // due at 20 s, leased until 29 s
 		time.Sleep(sec - 1)
 		dead.counts(0, 0, 0, 0)
-		time.Sleep(1) // 20 s
+		time.Sleep(time.Nanosecond) // 20 s
 		dead.counts(1, 0, 0, 0)
 		d := dead.receive("active", spool.Visibility(time.Hour))
 		wantSoon(t, "EnqueuedAt", d.EnqueuedAt, start.Add(20*sec))
@@ -147,16 +147,16 @@ func TestCase41MaxAge(t *testing.T) {
 		q.counts(2, 1, 0, 0)
 		time.Sleep(5*sec - 1) // 25 s
 		dead.counts(0, 1, 0, 0)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		dead.receive("delayed", spool.Visibility(time.Hour))
 		time.Sleep(4*sec - 1) // 29 s
 		q.counts(1, 1, 0, 0)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		dead.receive("leased", spool.Visibility(time.Hour))
 		q.refused(leased.Receipt, spool.Gone)
 		time.Sleep(sec - 1) // 30 s
 		q.counts(1, 0, 0, 0)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		dead.receive("rewound", spool.Visibility(time.Hour))
 		q.counts(0, 0, 0, 0)
 	})
@@ -194,7 +194,7 @@ func TestRuleMaxAgeWhileInactive(t *testing.T) {
 		}
 		time.Sleep(5*sec - 1)
 		q.counts(0, 0, 1, 0)
-		time.Sleep(1) // due, and not Inactive
+		time.Sleep(time.Nanosecond) // due, and not Inactive
 		q.counts(0, 0, 0, 0)
 		dead.receive("released before")
 	})
@@ -291,11 +291,11 @@ func TestRuleDeadLetterChanged(t *testing.T) {
 		q.send("young")
 		q.receive("old", spool.Visibility(1))
 		leased := func() *spool.Delivery {
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			q.receive("old", spool.Visibility(1))
 			return q.receive("leased", spool.Visibility(30*sec))
 		}()
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		q.set(func(m *spool.Meta) { m.DeadLetter = &spool.DeadLetter{Queue: "dead", MaxAge: 10 * sec} })
 		q.counts(2, 1, 0, 0) // "old" moved at once; "leased" is Inactive, "delayed" is 1 s old
 		dead.counts(2, 0, 0, 0)

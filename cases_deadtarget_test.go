@@ -119,7 +119,7 @@ func TestRuleTargetSeesMoves(t *testing.T) {
 		}
 		time.Sleep(15*sec - 1)
 		dead.none()
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		m := dead.receive("b")
 		wantSoon(t, "EnqueuedAt", m.EnqueuedAt, start.Add(25*sec))
 		if m.DeadLetter.Reason != "max-receives" {

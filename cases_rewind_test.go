@@ -142,7 +142,7 @@ func TestCase33UntouchedByARewind(t *testing.T) {
 		q.none()
 		time.Sleep(5*sec - 1)
 		q.none()
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if d := q.receive("delayed", spool.Visibility(time.Minute)); d.Rewinds != 0 {
 			t.Errorf("Rewinds = %d, want 0", d.Rewinds)
 		}
@@ -171,7 +171,7 @@ func TestCase34RewindAgain(t *testing.T) {
 		q.delete(q.receive("m"))
 		time.Sleep(10*sec - 1)
 		q.counts(0, 0, 0, 1)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		q.counts(0, 0, 0, 0)
 		q.rewind(start, 0)
 	})
@@ -187,7 +187,7 @@ func TestCase34WindowCountsFromSend(t *testing.T) {
 		d := q.receive("late")
 		time.Sleep(10*sec - 1)
 		q.counts(0, 1, 0, 1)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		q.counts(0, 1, 0, 0)
 		q.delete(d) // beyond the window: gone at once
 		q.counts(0, 0, 0, 0)

@@ -296,15 +296,15 @@ func TestRuleDelayLimits(t *testing.T) {
 		q.send("own", 1)
 		q.send("long", time.Minute-1)
 		q.counts(1, 0, 3, 0)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		q.counts(2, 0, 2, 0)
 		time.Sleep(10*sec - 2)
 		q.counts(2, 0, 2, 0)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		q.counts(3, 0, 1, 0)
 		time.Sleep(50*sec - 1)
 		q.counts(4, 0, 0, 0) // "long" comes due one nanosecond before the end of its life
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		q.counts(0, 0, 0, 0)
 	})
 }

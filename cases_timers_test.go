@@ -40,7 +40,7 @@ func TestRuleEveryDuration(t *testing.T) {
 			}
 			delays.counts(due, 0, n-due, 0)
 			leases.counts(min(due, leased), leased-min(due, leased), 0, 0)
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			delays.counts(due+1, 0, n-due-1, 0)
 			leases.counts(min(due+1, leased), leased-min(due+1, leased), 0, 0)
 			if t.Failed() {
@@ -117,7 +117,7 @@ func TestRuleEveryAge(t *testing.T) {
 			time.Sleep(time.Until(start.Add(age - 1)))
 			dead.counts(int64(i), 0, 0, 0)
 			queues[i].counts(1, 0, 0, 0)
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			dead.counts(int64(i+1), 0, 0, 0)
 			queues[i].counts(0, 0, 0, 0)
 		}

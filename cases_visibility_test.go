@@ -28,7 +28,7 @@ func TestCase19InvisibleUntilTheLeaseEnds(t *testing.T) {
 		time.Sleep(10*sec - 1)
 		q.none()
 		q.counts(0, 1, 0, 0)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		q.counts(1, 0, 0, 0)
 		second := q.receive("m", spool.Visibility(time.Minute))
 		if second.ID != id || second.Receives != 2 || second.Receipt == first.Receipt {
@@ -63,7 +63,7 @@ func TestCase21VisibilityBeyondRetention(t *testing.T) {
 		time.Sleep(9*sec - 1)
 		q.none()
 		q.counts(0, 1, 0, 0)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		q.counts(0, 0, 0, 0)
 		q.refused(d.Receipt, spool.Gone)
 		time.Sleep(2 * time.Hour)
@@ -157,7 +157,7 @@ func TestCase26ChangeVisibility(t *testing.T) {
 		wantAt(t, "VisibleAt", d.VisibleAt, start.Add(30*sec))
 		time.Sleep(2*sec - 1)
 		q.none()
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		q.refused(d.Receipt, spool.Expired)
 		d = q.receive("m")
 		if d.Receives != 2 {
@@ -215,7 +215,7 @@ func TestRuleRelease(t *testing.T) {
 			q.refused(d.Receipt, spool.Expired)
 			time.Sleep(5*sec - 1)
 			q.none()
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			q.counts(1, 0, 0, 0)
 		}
 		d := q.receive("m")
@@ -287,7 +287,7 @@ func TestRuleOldTimersDoNotEndNewLeases(t *testing.T) {
 		time.Sleep(10*sec - 1)
 		q.counts(0, 1, 0, 0)
 		q.none()
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		q.counts(1, 0, 0, 0)
 	})
 }

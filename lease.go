@@ -60,12 +60,8 @@ func (q *Queue) DeleteBatch(ctx context.Context, receipts []string) error {
 func (q *Queue) deleteAll(receipts []string, failed []error) error {
 	c := q.spool.commit
 	need := int64(store.RecordSize(32+12*len(receipts), 0))
-	if err := c.AdmitFrom(need, store.Reserve); err != nil {
-		return q.spool.failure(err)
-	}
-	now, err := q.lock()
+	now, err := q.admit(need, store.Reserve)
 	if err != nil {
-		c.Forgo(need)
 		return err
 	}
 	r := deleteRecord{queue: q.id, at: now, items: q.erasing[:0]}
@@ -257,12 +253,8 @@ var errNothing = errors.New("nothing to do")
 func (q *Queue) visibility(change func(now int64) (seq uint64, what byte, due int64, err error)) error {
 	c := q.spool.commit
 	need := int64(store.RecordSize(64, 0))
-	if err := c.AdmitFrom(need, store.Reserve); err != nil {
-		return q.spool.failure(err)
-	}
-	now, err := q.lock()
+	now, err := q.admit(need, store.Reserve)
 	if err != nil {
-		c.Forgo(need)
 		return err
 	}
 	r := visibilityRecord{queue: q.id, at: now}

@@ -100,16 +100,17 @@ func (q *Queue) enter(ctx context.Context) error {
 // lock takes mu with everything taken into account that is due now, here and where dead letters come from. It returns
 // the instant of the observation.
 func (q *Queue) lock() (now int64, err error) {
-	if feeders := q.feeders.Load(); feeders != nil {
-		for _, f := range *feeders {
-			if f.moveAt.Load() <= q.spool.now() {
-				f.mu.Lock()
-				f.unlock(f.settle())
-			}
+	for {
+		q.mu.Lock()
+		now = q.settle()
+		f := q.dueFeeder(now)
+		if f == nil {
+			break
 		}
+		q.unlock(now)
+		f.mu.Lock()
+		f.unlock(f.settle())
 	}
-	q.mu.Lock()
-	now = q.settle()
 	if q.dropped.Load() {
 		q.unlock(now)
 		return 0, ErrQueueNotFound
@@ -117,8 +118,68 @@ func (q *Queue) lock() (now int64, err error) {
 	return now, nil
 }
 
-// settle takes everything into account that is due at the instant it begins, and returns that instant. It lets others
-// have mu between steps. Dead letters are moved, and have reached their level, when it returns. Caller holds mu.
+// admit takes room in the log for n bytes, and then mu as lock does. A call that holds room must not wait for a
+// dead-letter move, which needs room itself: when one is due, the room is given back until it has been made. When admit
+// returns an error, neither mu nor room is held.
+func (q *Queue) admit(n int64, purse store.Purse) (now int64, err error) {
+	c := q.spool.commit
+	for {
+		if err := c.AdmitFrom(n, purse); err != nil {
+			return 0, q.spool.failure(err)
+		}
+		now, calm := q.lockCalm()
+		if calm && !q.dropped.Load() {
+			return now, nil
+		}
+		c.Forgo(n)
+		if calm {
+			q.unlock(now)
+			return 0, ErrQueueNotFound
+		}
+		if now, err = q.lock(); err != nil {
+			return 0, err
+		}
+		q.unlock(now)
+	}
+}
+
+// lockCalm takes mu with everything taken into account that is due, unless that needs a dead-letter move: then it answers
+// false and does not hold mu.
+func (q *Queue) lockCalm() (now int64, calm bool) {
+	q.mu.Lock()
+	now = q.spool.now()
+	for more := true; more && (q.st.wake() <= now || q.inMotion()); {
+		more = q.st.advance(now)
+		if q.inMotion() {
+			q.unlock(now)
+			return 0, false
+		}
+		if more {
+			q.yield(now)
+		}
+	}
+	now = q.st.observe(now)
+	if q.dueFeeder(now) != nil {
+		q.unlock(now)
+		return 0, false
+	}
+	return now, true
+}
+
+// dueFeeder returns a queue whose dead letters come here and may be due, or nil.
+func (q *Queue) dueFeeder(now int64) *Queue {
+	if feeders := q.feeders.Load(); feeders != nil {
+		for _, f := range *feeders {
+			if f.moveAt.Load() <= now {
+				return f
+			}
+		}
+	}
+	return nil
+}
+
+// settle takes everything into account that is due at the instant it begins, and returns that instant, or the later one
+// that somebody else has looked at meanwhile: it lets others have mu between steps. Dead letters are moved, and have reached their level, when it returns. Caller holds mu.
 func (q *Queue) settle() (now int64) {
 	now = q.spool.now()
 	for q.st.wake() <= now || q.inMotion() {
@@ -128,13 +189,13 @@ func (q *Queue) settle() (now int64) {
 			q.makeMoves()
 		case q.inMotion():
 			q.moved.Wait()
-		case !more:
-			return now
-		default:
+		case more:
 			q.yield(now)
+		default:
+			return q.st.observe(now)
 		}
 	}
-	return now
+	return q.st.observe(now)
 }
 
 // makeMoves makes the dead-letter moves that are due. Caller holds mu; it is released meanwhile.
@@ -162,6 +223,7 @@ func (q *Queue) yield(now int64) {
 
 // unlock gives waiting receivers what has become active, tells the clock what comes next, and releases mu.
 func (q *Queue) unlock(now int64) {
+	now = q.st.observe(now)
 	if q.waiters.n > 0 && q.st.count[active]+q.st.count[hidden] > 0 {
 		q.dispatch(now)
 	}

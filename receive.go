@@ -139,12 +139,8 @@ func checkMax(max int) error {
 func (q *Queue) acquire(ctx context.Context, max int, o receiveOptions) ([]grant, store.Position, error) {
 	c := q.spool.commit
 	need := receiveNeed(max)
-	if err := c.AdmitFrom(need, store.Reserve); err != nil {
-		return nil, 0, q.spool.failure(err)
-	}
-	now, err := q.lock()
+	now, err := q.admit(need, store.Reserve)
 	if err != nil {
-		c.Forgo(need)
 		return nil, 0, err
 	}
 	wait := q.st.meta.PollingWait

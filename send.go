@@ -141,17 +141,12 @@ func (q *Queue) send(ctx context.Context, out []outgoing) (first uint64, err err
 	for i := range out {
 		need += sendNeed(&out[i])
 	}
-	if err := c.Admit(need); err != nil {
-		return 0, q.spool.failure(err)
-	}
-	now, err := q.lock()
-	if err == nil {
-		err = q.room(len(out))
-		if err != nil {
-			q.unlock(now)
-		}
-	}
+	now, err := q.admit(need, store.Ordinary)
 	if err != nil {
+		return 0, err
+	}
+	if err := q.room(len(out)); err != nil {
+		q.unlock(now)
 		c.Forgo(need)
 		return 0, err
 	}

@@ -51,12 +51,8 @@ func (q *Queue) SetMeta(ctx context.Context, change func(*Meta)) error {
 func (q *Queue) setMeta(seen *Meta, meta Meta) (done bool, err error) {
 	s, c := q.spool, q.spool.commit
 	need := settingNeed
-	if err := c.Admit(need); err != nil {
-		return false, s.failure(err)
-	}
-	now, err := q.lock()
+	now, err := q.admit(need, store.Ordinary)
 	if err != nil {
-		c.Forgo(need)
 		return false, err
 	}
 	q.unlock(now)

@@ -54,6 +54,7 @@ type state struct {
 	fadeAt    int64     // a rewindable message ends by Meta.Rewind
 	ageAt     int64     // a message has waited MaxAge
 	veiled    uint64    // no message below is hidden
+	seen      int64     // the latest instant of an observation: nothing happens before it
 	replaying bool      // counts are not kept: finish counts
 	touched   bool      // something changed since the last checkpoint
 	left      []shelved // blocks in the index that are empty by now. Bound: taken by each checkpoint
@@ -629,6 +630,13 @@ func (st *state) noteAge(b *block, base int64) {
 func (st *state) noteExpiry(b *block, off int) {
 	at := st.cursor.get(&b.places, off).at
 	st.expireAt = min(st.expireAt, after(at, int64(st.meta.Retention)))
+}
+
+// observe notes the instant of an observation and returns it, or the latest one where that is later: who read the clock
+// first may have had the lock second.
+func (st *state) observe(now int64) int64 {
+	st.seen = max(st.seen, now)
+	return st.seen
 }
 
 // wake is an instant at which advance must be called at the latest.

@@ -129,7 +129,8 @@ func NewCommitter(log Log, o CommitterOptions) *Committer {
 
 // Admit takes room for n bytes of records (RecordSize each) that the caller is about to append in one go. It must be
 // followed by End(n) or Forgo(n). It answers ErrNoSpace when the log cannot take them and the committer's failure when
-// there was one. It may block while a large group is being written: no lock may be held that such a group needs.
+// there was one. It may block until room that others hold has been used or given back: whoever holds room must not wait
+// for somebody who may still need some, and no lock may be held.
 func (c *Committer) Admit(n int64) error { return c.AdmitFrom(n, Ordinary) }
 
 // A Purse is what a change may draw on when space is short.
@@ -147,7 +148,12 @@ func (c *Committer) AdmitFrom(n int64, purse Purse) error {
 	for {
 		c.mu.Lock()
 		for c.err == nil && c.admitted > c.flown && c.admitted-c.flown+n > maxGroup {
-			c.room.Wait()
+			if c.open != nil && c.open.records > 0 && !c.writing {
+				c.writing = true
+				c.leadWrite(AtWritten) // nobody else may be there to do it
+			} else {
+				c.room.Wait()
+			}
 		}
 		if c.err != nil {
 			defer c.mu.Unlock()

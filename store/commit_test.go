@@ -57,7 +57,7 @@ func (w *watched) Append(p store.Payload) (store.Position, error) {
 		w.append()
 	}
 	w.appends.Add(1)
-	if need, room := int64(store.FrameSize(p.Len)), w.Room(); need > room {
+	if need, room := int64(store.FrameSize(p.Len)), w.ReserveRoom(); need > room {
 		w.t.Errorf("frame of %d bytes, Room is %d", need, room)
 	}
 	if err := store.CheckHeads(store.FrameHeader{Heads: p.Heads, Records: p.Records}, bytes.Join(p.Parts, nil), true); err != nil {
@@ -96,7 +96,15 @@ type revealed struct {
 	mu     sync.Mutex
 	at     map[uint64]store.Position // by first: where the record lies; filled under the queue's lock
 	order  []uint64
+	shown  map[uint64]bool
 	failed []error
+}
+
+// visible tells whether something has been revealed.
+func (r *revealed) visible(first uint64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.shown[first]
 }
 
 func (r *revealed) hide(first uint64, pos store.Position) {
@@ -120,6 +128,10 @@ func (r *revealed) reveal(hs []store.Hidden) {
 			r.t.Errorf("revealed %d at %d, the log is written to %d and synced to %d", h.First, pos, r.log.End(), r.log.Synced())
 		}
 		r.order = append(r.order, h.First)
+		if r.shown == nil {
+			r.shown = map[uint64]bool{}
+		}
+		r.shown[h.First] = true
 	}
 }
 
@@ -314,11 +326,30 @@ func TestWrittenDoesNotWaitForSync(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			// Nor do those that gather while another one is written.
+			write := make(chan struct{})
+			log.append = func() { <-write }
+			quick := make(chan error, 3)
+			for i := range 3 {
+				pos := add(t, c, "written", "")
+				go func() { quick <- c.Wait(pos, store.AtWritten) }()
+				synctest.Wait()
+				if i == 1 {
+					pos := add(t, c, "durable", "")
+					go func() { done <- c.Wait(pos, store.AtSynced) }()
+					synctest.Wait()
+				}
+			}
+			close(write)
+			synctest.Wait()
+			if n := len(quick); n != 3 {
+				t.Errorf("%d of 3 calls that need no sync are answered while one runs", n)
+			}
 			if n := len(done); n != 0 || log.syncs.Load() != 0 {
 				t.Errorf("%d durable calls were answered while the sync was running", n)
 			}
 			close(held)
-			for range 3 {
+			for range 4 {
 				if err := <-done; err != nil {
 					t.Error(err)
 				}
@@ -357,15 +388,28 @@ func TestOneSyncCoversAll(t *testing.T) {
 			}
 			wait(pos)
 		}
-		for _, want := range []int64{1, 41} {
-			turn <- struct{}{}
-			synctest.Wait()
-			if n := done.Load(); n != want {
-				t.Errorf("%d calls are answered after a sync, want %d", n, want)
-			}
+		last := c.Appended() - 1
+		turn <- struct{}{}
+		synctest.Wait()
+		if n := done.Load(); n != 1 {
+			t.Errorf("%d calls are answered after the first sync, want 1", n)
+		}
+		wait(last) // comes late, and waits like the others
+		if n := done.Load(); n != 1 {
+			t.Errorf("%d calls are answered while the second sync runs, want 1", n)
+		}
+		turn <- struct{}{}
+		synctest.Wait()
+		if n := done.Load(); n < 41 {
+			t.Errorf("%d calls are answered after the second sync, want all that were there when it began", n)
 		}
 		if commits, _ := c.Counts(); commits != 41 || log.syncs.Load() != 2 {
 			t.Errorf("%d frames, %d syncs, want 41 and 2", commits, log.syncs.Load())
+		}
+		close(turn)
+		synctest.Wait()
+		if n := done.Load(); n != 42 {
+			t.Errorf("%d calls are answered in the end, want 42", n)
 		}
 	})
 }
@@ -377,7 +421,7 @@ func TestDurableCallsGather(t *testing.T) {
 		turn := make(chan struct{})
 		log.sync = func() { <-turn }
 		var done atomic.Int64
-		for i := range 50 {
+		for range 50 {
 			pos := add(t, c, "durable", "")
 			go func() {
 				if err := c.Wait(pos, store.AtSynced); err != nil {
@@ -385,17 +429,69 @@ func TestDurableCallsGather(t *testing.T) {
 				}
 				done.Add(1)
 			}()
-			if i == 0 {
-				synctest.Wait()
-			}
+			synctest.Wait()
 		}
-		synctest.Wait()
 		close(turn)
 		synctest.Wait()
 		if commits, _ := c.Counts(); done.Load() != 50 || commits != 2 || log.syncs.Load() != 2 {
 			t.Errorf("%d calls answered, %d frames, %d syncs, want 50, 2, 2", done.Load(), commits, log.syncs.Load())
 		}
 	})
+}
+
+// TestNobodyIsForgotten: calls that join a group while another one is written are led by one of them, whatever it and
+// the others wait for.
+func TestNobodyIsForgotten(t *testing.T) {
+	levels := []store.Level{store.AtWritten, store.AtSynced}
+	for i := range 1 << 7 { // the leader of the first group, a later sync or none, five calls of the second group
+		synctest.Test(t, func(t *testing.T) {
+			bit := func(n int) store.Level { return levels[i>>n&1] }
+			c, log, _ := newCommitter(t, bit(6), memlog.Options{})
+			write, stable := make(chan struct{}), make(chan struct{})
+			log.append = func() { <-write }
+			log.sync = func() { <-stable }
+			var answered atomic.Int64
+			call := func(level store.Level) {
+				pos := add(t, c, "x", "")
+				go func() {
+					if err := c.Wait(pos, level); err != nil {
+						t.Error(err)
+					}
+					if level == store.AtSynced && log.Synced() <= pos || log.End() <= pos {
+						t.Errorf("record at %d answered at level %d, written to %d, synced to %d", pos, level, log.End(), log.Synced())
+					}
+					answered.Add(1)
+				}()
+				synctest.Wait()
+			}
+			call(bit(0)) // is in Append
+			for n := 1; n < 6; n++ {
+				call(bit(n))
+			}
+			for range 2 { // the first group, and the second unless it waits for a sync
+				select {
+				case write <- struct{}{}:
+				default:
+				}
+				synctest.Wait()
+			}
+			written := int64(0)
+			for n := range 6 {
+				if bit(n) == store.AtWritten {
+					written++
+				}
+			}
+			if n := answered.Load(); n != written {
+				t.Errorf("%07b: %d calls answered, %d want no sync", i, n, written)
+			}
+			close(stable)
+			close(write)
+			synctest.Wait()
+			if n := answered.Load(); n != 6 {
+				t.Errorf("%07b: %d of 6 calls answered", i, n)
+			}
+		})
+	}
 }
 
 // TestHandOver: 64 callers at both levels. None is lost, none is woken early.
@@ -429,6 +525,9 @@ func TestHandOver(t *testing.T) {
 					want := store.Level((g + i) % 2)
 					if err := c.Wait(pos, want); err != nil {
 						t.Error(err)
+					}
+					if want >= level && !r.visible(first) {
+						t.Errorf("record at %d answered at level %d, and not revealed", pos, want)
 					}
 					if pos >= log.End() || want == store.AtSynced && pos >= log.Synced() {
 						t.Errorf("record at %d answered at level %d, the log is written to %d, synced to %d", pos, want, log.End(), log.Synced())
@@ -504,6 +603,37 @@ func TestReveal(t *testing.T) {
 				t.Errorf("level %d: %d revealed when a durable call is answered, want 4", level, got)
 			}
 			r.complete(4)
+		})
+	}
+}
+
+// TestRevealComesFirst: nobody is answered before what he sent is visible.
+func TestRevealComesFirst(t *testing.T) {
+	for _, level := range []store.Level{store.AtWritten, store.AtSynced} {
+		synctest.Test(t, func(t *testing.T) {
+			held, answered := make(chan struct{}), make(chan error, 3)
+			c := store.NewCommitter(memlog.New(memlog.Options{}), store.CommitterOptions{Level: level,
+				Reveal: func([]store.Hidden) { <-held }, Dirty: func() {}})
+			var at []store.Position
+			for i := range uint64(3) {
+				c.Begin()
+				at = append(at, c.Add(1, nil, 0))
+				c.Hide("owner", i, 1)
+				c.End(0)
+			}
+			for _, pos := range at {
+				go func() { answered <- c.Wait(pos, level) }()
+				synctest.Wait()
+			}
+			if n := len(answered); n != 0 {
+				t.Errorf("level %d: %d calls are answered before the reveal", level, n)
+			}
+			close(held)
+			for range at {
+				if err := <-answered; err != nil {
+					t.Error(err)
+				}
+			}
 		})
 	}
 }

@@ -1,0 +1,58 @@
+# What is run on spool, and how. `make help` prints the targets.
+
+SHELL       := /usr/bin/env bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+GO        ?= go
+FUZZTIME  ?= 5s
+BENCH     ?= .
+RACEFLAGS ?=
+PLATFORMS := linux/amd64 linux/arm64 linux/386 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
+
+# Every directory with a go.mod, the root first; found, so that a new module cannot be forgotten.
+MODULES = $(sort $(patsubst %/go.mod,%,$(shell find . -name go.mod -not -path '*/testdata/*' -not -path '*/vendor/*')))
+
+.DEFAULT_GOAL := help
+.PHONY: help check static fmt vet staticcheck cross tidy test race fuzz bench
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+check: static race fuzz ## everything a change must pass besides the tests: static, race, fuzz
+
+static: fmt vet staticcheck cross tidy ## what needs no test to run: fmt, vet, staticcheck, cross, tidy
+
+fmt: ## every Go file is as gofmt writes it
+	@files=$$(gofmt -l .); if [ -n "$$files" ]; then printf 'not formatted:\n%s\n' "$$files"; exit 1; fi
+
+vet: ## go vet in every module
+	@for dir in $(MODULES); do echo "go vet ./... ($$dir)"; (cd "$$dir" && $(GO) vet ./...); done
+
+staticcheck: ## staticcheck, pinned in tools/go.mod
+	$(GO) tool -modfile=tools/go.mod staticcheck ./...
+
+cross: ## build and vet for every platform we say something about
+	@for platform in $(PLATFORMS); do \
+		echo "build and vet $$platform"; \
+		export GOOS="$${platform%/*}" GOARCH="$${platform#*/}" CGO_ENABLED=0; \
+		$(GO) build ./... && $(GO) vet ./...; \
+	done
+
+tidy: ## go.mod and go.sum of every module hold what is needed, nothing else
+	@for dir in $(MODULES); do echo "go mod tidy -diff ($$dir)"; (cd "$$dir" && $(GO) mod tidy -diff); done
+
+test: ## the tests: go test ./...
+	$(GO) test ./...
+
+race: ## the tests under the race detector, in random order, long ones in their short form
+	$(GO) test $(RACEFLAGS) -race -short -shuffle=on -timeout 8m ./...
+
+fuzz: ## each fuzz target for FUZZTIME (5s)
+	@$(GO) test -list '^Fuzz' ./... | awk '/^Fuzz/ { name[n++] = $$1 } /^ok/ { for (i = 0; i < n; i++) print $$2, name[i]; n = 0 }' | \
+	while read -r package target; do \
+		echo "fuzz $$package $$target"; \
+		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" </dev/null; \
+	done
+
+bench: ## the benchmarks that match BENCH (all)
+	$(GO) test -run '^$$' -bench '$(BENCH)' ./...

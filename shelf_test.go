@@ -1,0 +1,576 @@
+package spool
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/spoolmq/spool/store"
+	"github.com/spoolmq/spool/store/badgerkv"
+)
+
+// A hooked index calls a function before and after each Apply and Sync; the function may make the call fail.
+type hooked struct {
+	store.Index
+	hook func(op string, before bool) error
+}
+
+func (h *hooked) Apply(batch []store.Change) error {
+	return h.around("Apply", func() error { return h.Index.Apply(batch) })
+}
+
+func (h *hooked) Sync() error { return h.around("Sync", h.Index.Sync) }
+
+func (h *hooked) around(op string, f func() error) error {
+	if err := h.hook(op, true); err != nil {
+		return err
+	}
+	if err := f(); err != nil {
+		return err
+	}
+	return h.hook(op, false)
+}
+
+func shelfOpen(t testing.TB, dir string) *Spool {
+	t.Helper()
+	s, err := Open(dir, WithSizes(16<<10, 1<<40), WithDurability(Written))
+	if err != nil {
+		t.Fatal(err)
+	}
+	takeKeeper(s)
+	return s
+}
+
+// shelfStart makes a spool with a bit of everything, and its first checkpoint.
+func shelfStart(t testing.TB, dir string) *Spool {
+	t.Helper()
+	s := shelfOpen(t, dir)
+	ctx := context.Background()
+	for _, name := range []string{"dead", "orders", "idle", "doomed", "purged"} {
+		m := Meta{Rewind: time.Hour}
+		if name == "orders" {
+			m.DeadLetter = &DeadLetter{Queue: "dead", MaxReceives: 2}
+		}
+		if _, err := s.CreateQueue(ctx, name, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"orders", "doomed", "purged"} {
+		shelfSend(t, s, name, 1500)
+	}
+	shelfDelete(t, s, "orders", 1200)
+	s.keeper.checkpoint()
+	return s
+}
+
+// shelfGoOn changes all that a checkpoint tells of.
+func shelfGoOn(t testing.TB, s *Spool) {
+	t.Helper()
+	ctx := context.Background()
+	orders := shelfQueue(t, s, "orders")
+	shelfSend(t, s, "orders", 700)
+	shelfDelete(t, s, "orders", 100)
+	if _, err := orders.Rewind(ctx, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		d, err := orders.Receive(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Release(ctx, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := orders.ReceiveBatch(ctx, 50); err != nil {
+		t.Fatal(err)
+	}
+	if err := shelfQueue(t, s, "purged").Purge(ctx); err != nil {
+		t.Fatal(err)
+	}
+	shelfSend(t, s, "purged", 10)
+	if err := s.DeleteQueue(ctx, "doomed"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.CreateQueue(ctx, "late", Meta{}); err != nil {
+		t.Fatal(err)
+	}
+	shelfSend(t, s, "late", 3)
+	if err := orders.SetMeta(ctx, func(m *Meta) { m.Rewind = 2 * time.Hour }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func shelfQueue(t testing.TB, s *Spool, name string) *Queue {
+	t.Helper()
+	q, err := s.Queue(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q
+}
+
+func shelfSend(t testing.TB, s *Spool, name string, n int) {
+	t.Helper()
+	for n > 0 {
+		batch := make([]Message, min(n, 500))
+		for i := range batch {
+			batch[i].Body = fmt.Appendf(nil, "message %d of %s", i, name)
+		}
+		if _, err := shelfQueue(t, s, name).SendBatch(context.Background(), batch); err != nil {
+			t.Fatal(err)
+		}
+		n -= len(batch)
+	}
+}
+
+func shelfDelete(t testing.TB, s *Spool, name string, n int) {
+	t.Helper()
+	for n > 0 {
+		got, err := shelfQueue(t, s, name).ReceiveBatch(context.Background(), min(n, 400))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var receipts []string
+		for _, d := range got {
+			receipts = append(receipts, d.Receipt)
+		}
+		if err := shelfQueue(t, s, name).DeleteBatch(context.Background(), receipts); err != nil {
+			t.Fatal(err)
+		}
+		n -= len(got)
+	}
+}
+
+func sameDump(t testing.TB, how string, want, got []string) {
+	t.Helper()
+	if i := slices.IndexFunc(got, func(l string) bool { return !slices.Contains(want, l) }); i >= 0 {
+		t.Errorf("%s: found\n  %s", how, got[i])
+	}
+	if i := slices.IndexFunc(want, func(l string) bool { return !slices.Contains(got, l) }); i >= 0 {
+		t.Errorf("%s: lost\n  %s", how, want[i])
+	}
+}
+
+// shelfKeys compares the keys of the index with those that the last checkpoint tells of.
+func shelfKeys(t testing.TB, how string, s *Spool) {
+	t.Helper()
+	sh := s.keeper.shelf
+	want := map[string]bool{string(key(keyCheckpoint)): true}
+	for page := range sh.pages {
+		want[string(key(keyList, uint64(page), uint64(sh.page)))] = true
+	}
+	for _, q := range s.Queues() {
+		q.mu.Lock()
+		want[string(key(keyQueue, uint64(q.id), uint64(q.saved)))] = true
+		for page := range q.savedPages {
+			want[string(key(keyBlocks, uint64(q.id), uint64(page), uint64(q.saved)))] = true
+		}
+		q.st.each(func(*summary) bool { return false }, func(b *block) bool {
+			if b.savedPlaces > 0 {
+				want[string(key(keyState, uint64(q.id), b.number, uint64(b.saved)))] = true
+				want[string(key(keyPlaces, uint64(q.id), b.number, uint64(b.savedPlaces)))] = true
+			}
+			return true
+		})
+		q.mu.Unlock()
+	}
+	for _, e := range shelfEntries(t, sh.index) {
+		if !want[string(e.Key)] {
+			t.Errorf("%s: the index has the superfluous key %q %x", how, e.Key[0], e.Key[1:])
+		}
+		delete(want, string(e.Key))
+	}
+	for k := range want {
+		t.Errorf("%s: the index lacks the key %q %x", how, k[0], k[1:])
+	}
+}
+
+func shelfEntries(t testing.TB, ix store.Index) []store.Entry {
+	t.Helper()
+	entries, err := ix.Scan(nil, nil, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return entries
+}
+
+// shelfLook opens a directory, compares what is there, makes a checkpoint, looks for superfluous keys, and opens it once
+// more. It tells whether the index was used.
+func shelfLook(t testing.TB, how, dir string, want []string) (used bool) {
+	t.Helper()
+	s := shelfOpen(t, dir)
+	used = s.keeper.shelf.index != nil
+	checkAll(t, s)
+	sameDump(t, how, want, dump(t, s))
+	s.keeper.checkpoint()
+	if s.keeper.shelf.index == nil {
+		t.Errorf("%s: no checkpoint", how)
+	} else {
+		shelfKeys(t, how, s)
+	}
+	if err := s.Close(); err != nil {
+		t.Errorf("%s: Close = %v", how, err)
+	}
+	s = shelfOpen(t, dir)
+	if s.keeper.shelf.index == nil {
+		t.Errorf("%s: the checkpoint is not used", how)
+	}
+	checkAll(t, s)
+	sameDump(t, how+", opened again", want, dump(t, s))
+	if err := s.Close(); err != nil {
+		t.Errorf("%s: Close = %v", how, err)
+	}
+	return used
+}
+
+// TestCheckpointDiesAnywhere: whatever a checkpoint had written when it died, the next Open finds the same spool, and
+// the next checkpoint leaves no key behind.
+func TestCheckpointDiesAnywhere(t *testing.T) {
+	dir := t.TempDir()
+	s := shelfStart(t, dir)
+	shelfGoOn(t, s)
+	if err := errors.Join(s.Sync(t.Context()), s.keeper.mark(false)); err != nil {
+		t.Fatal(err)
+	}
+	want := dump(t, s)
+	type image struct{ how, dir string }
+	var images []image
+	h := &hooked{Index: s.keeper.shelf.index, hook: func(op string, before bool) error {
+		how := fmt.Sprintf("died at call %d, %s, before %t", len(images)/2, op, before)
+		images = append(images, image{how, t.TempDir()})
+		copyTree(t, dir, images[len(images)-1].dir)
+		return nil
+	}}
+	s.keeper.shelf.index = h
+	s.keeper.checkpoint()
+	s.keeper.shelf.index = h.Index
+	shelfKeys(t, "here", s)
+	sameDump(t, "here", want, dump(t, s))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if len(images) < 10 {
+		t.Errorf("a checkpoint made %d calls, want at least 5", len(images)/2)
+	}
+	used := 0
+	for i, x := range images {
+		if testing.Short() && i%3 != 1 {
+			continue
+		}
+		if shelfLook(t, x.how, x.dir, want) {
+			used++
+		}
+	}
+	t.Logf("%d of %d used their index", used, len(images))
+	if used == 0 {
+		t.Error("no image used its index")
+	}
+}
+
+// TestCheckpointFails: a checkpoint that fails leaves a spool as it was, and the next one does what it should have done.
+func TestCheckpointFails(t *testing.T) {
+	for n := range 12 {
+		if testing.Short() && n%3 != 0 {
+			continue
+		}
+		dir := t.TempDir()
+		s := shelfStart(t, dir)
+		shelfGoOn(t, s)
+		want := dump(t, s)
+		failure, calls := errors.New("broken for the test"), 0
+		if n%2 == 1 {
+			failure = fmt.Errorf("for the test: %w", store.ErrNoSpace)
+		}
+		h := &hooked{Index: s.keeper.shelf.index}
+		h.hook = func(string, bool) error {
+			if calls++; calls == n+1 {
+				return failure
+			}
+			return nil
+		}
+		s.keeper.shelf.index = h
+		s.keeper.checkpoint()
+		how := fmt.Sprintf("call %d failed with %q", n, failure)
+		if calls <= n {
+			t.Logf("a checkpoint made %d calls", calls)
+		}
+		checkAll(t, s)
+		sameDump(t, how, want, dump(t, s))
+		if s.keeper.shelf.index == h {
+			s.keeper.shelf.index = h.Index
+		}
+		s.keeper.reclaim()
+
+		// A crash now.
+		if err := errors.Join(s.Sync(t.Context()), s.keeper.mark(false)); err != nil {
+			t.Fatal(err)
+		}
+		image := t.TempDir()
+		copyTree(t, dir, image)
+		shelfLook(t, how+", crashed", image, want)
+
+		shelfSend(t, s, "orders", 20)
+		shelfDelete(t, s, "orders", 5)
+		want = dump(t, s)
+		s.keeper.checkpoint()
+		s.keeper.reclaim()
+		s.keeper.checkpoint()
+		shelfKeys(t, how+", next checkpoint", s)
+		if err := s.Close(); err != nil {
+			t.Errorf("%s: Close = %v", how, err)
+		}
+		if !shelfLook(t, how+", closed", dir, want) {
+			t.Errorf("%s: the next checkpoint is not used", how)
+		}
+	}
+}
+
+// TestIndexDamage: an index in which any record is missing, older, damaged or cut short is not believed; records too many
+// do no harm and are removed.
+func TestIndexDamage(t *testing.T) {
+	base := t.TempDir()
+	s := shelfStart(t, base)
+	before := map[byte]store.Entry{} // of the first checkpoint
+	for _, e := range shelfEntries(t, s.keeper.shelf.index) {
+		before[e.Key[0]] = e
+	}
+	shelfGoOn(t, s)
+	s.keeper.checkpoint()
+	shelfSend(t, s, "orders", 40) // to be replayed
+	shelfDelete(t, s, "orders", 10)
+	want := dump(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	last := func(ix store.Index, letter byte) store.Entry {
+		entries, err := ix.Scan([]byte{letter}, []byte{letter + 1}, 1<<20)
+		if err != nil || len(entries) == 0 {
+			t.Fatalf("%d keys of kind %q, %v", len(entries), letter, err)
+		}
+		return entries[len(entries)-1]
+	}
+	damages := map[string]func(ix store.Index, e store.Entry) []store.Change{
+		"missing": func(_ store.Index, e store.Entry) []store.Change { return []store.Change{{Key: e.Key}} },
+		"flipped": func(_ store.Index, e store.Entry) []store.Change {
+			e.Value[len(e.Value)/2] ^= 4
+			return []store.Change{{Key: e.Key, Value: e.Value}}
+		},
+		"cut short": func(_ store.Index, e store.Entry) []store.Change {
+			return []store.Change{{Key: e.Key, Value: wrap(e.Value[1 : len(e.Value)-5])}}
+		},
+		"too long": func(_ store.Index, e store.Entry) []store.Change {
+			return []store.Change{{Key: e.Key, Value: wrap(append(e.Value[1:len(e.Value)-4], 0))}}
+		},
+		"of a newer version": func(_ store.Index, e store.Entry) []store.Change {
+			e.Value[0]++
+			return []store.Change{{Key: e.Key, Value: e.Value}}
+		},
+		"older": func(_ store.Index, e store.Entry) []store.Change {
+			old := before[e.Key[0]]
+			if bytes.Equal(old.Key, e.Key) {
+				return []store.Change{{Key: e.Key, Value: old.Value}}
+			}
+			return []store.Change{{Key: e.Key}, {Key: old.Key, Value: old.Value}}
+		},
+	}
+	n := 0
+	for name, damage := range damages {
+		for _, letter := range []byte{keyCheckpoint, keyList, keyQueue, keyBlocks, keyState, keyPlaces} {
+			if n++; testing.Short() && n%5 != 0 {
+				continue
+			}
+			how := fmt.Sprintf("record of kind %q %s", letter, name)
+			dir := filepath.Join(t.TempDir(), "copy")
+			shelfChange(t, base, dir, func(ix store.Index) []store.Change { return damage(ix, last(ix, letter)) })
+			s := shelfOpen(t, dir)
+			if s.keeper.shelf.index != nil {
+				t.Errorf("%s: the index is believed", how)
+			}
+			if _, err := os.Stat(filepath.Join(dir, "index.ok")); err == nil {
+				t.Errorf("%s: the marker is still there", how)
+			}
+			checkAll(t, s)
+			sameDump(t, how, want, dump(t, s))
+			if err := s.Close(); err != nil {
+				t.Errorf("%s: Close = %v", how, err)
+			}
+			if err := os.RemoveAll(dir); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+
+	dir := filepath.Join(t.TempDir(), "more")
+	shelfChange(t, base, dir, func(ix store.Index) (more []store.Change) {
+		for _, e := range before {
+			if e.Key[0] != keyCheckpoint {
+				more = append(more, store.Change{Key: e.Key, Value: e.Value})
+			}
+		}
+		for _, letter := range []byte{keyQueue, keyBlocks, keyState, keyPlaces} {
+			e := last(ix, letter)
+			for _, queue := range []uint32{0, 2, 4, 1000, 1<<32 - 2} { // there, gone, never there
+				k := bytes.Clone(e.Key)
+				binary.BigEndian.PutUint32(k[1:], queue)
+				k[len(k)-1] ^= 1
+				more = append(more, store.Change{Key: k, Value: e.Value})
+			}
+		}
+		return more
+	})
+	if !shelfLook(t, "records too many", dir, want) {
+		t.Error("records too many: the index is not used")
+	}
+}
+
+// shelfChange copies a spool that is closed and changes its index.
+func shelfChange(t testing.TB, from, to string, change func(store.Index) []store.Change) {
+	t.Helper()
+	copyTree(t, from, to)
+	ix, err := badgerkv.Open(filepath.Join(to, "index"), badgerkv.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(ix.Apply(change(ix)), ix.Sync(), ix.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestIndexOfAnotherSpool: an index does not say anything about a log that it was not made of.
+func TestIndexOfAnotherSpool(t *testing.T) {
+	one, other := t.TempDir(), t.TempDir()
+	for i, dir := range []string{one, other} {
+		s := shelfStart(t, dir)
+		shelfSend(t, s, "orders", 10*i)
+		s.keeper.checkpoint()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := shelfOpen(t, one)
+	want := dump(t, s)
+	if err := errors.Join(s.Close(), os.RemoveAll(filepath.Join(one, "index"))); err != nil {
+		t.Fatal(err)
+	}
+	copyTree(t, filepath.Join(other, "index"), filepath.Join(one, "index"))
+	if shelfLook(t, "index of another spool", one, want) {
+		t.Error("the index of another spool is used")
+	}
+}
+
+// TestFailedOpenLetsGo: an Open that finds the log damaged behind a good index leaves nothing open (goleak tells), and
+// answers the same again.
+func TestFailedOpenLetsGo(t *testing.T) {
+	dir := t.TempDir()
+	s := shelfStart(t, dir)
+	c := s.commit
+	if err := c.Admit(100); err != nil {
+		t.Fatal(err)
+	}
+	c.Begin()
+	pos := c.Add(200, []byte("a type that nobody knows"), 0)
+	c.End(100)
+	if err := errors.Join(c.Wait(pos, store.AtWritten), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := Open(dir); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("Open = %v, want ErrCorrupt", err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, "index.ok")); err != nil {
+			t.Errorf("the index is given up: %v", err)
+		}
+	}
+}
+
+// TestReplayedSettingsReachTheIndex: what only the log told at one Open is in the next checkpoint.
+func TestReplayedSettingsReachTheIndex(t *testing.T) {
+	dir := t.TempDir()
+	s := shelfStart(t, dir)
+	if err := shelfQueue(t, s, "idle").SetMeta(t.Context(), func(m *Meta) { m.VisibilityTimeout = time.Minute }); err != nil {
+		t.Fatal(err)
+	}
+	want := dump(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		shelfLook(t, "settings", dir, want)
+	}
+}
+
+// TestHalfDeadBlock: as many messages of a block are deleted behind a checkpoint as are sent, and the others stay.
+func TestHalfDeadBlock(t *testing.T) {
+	dir := t.TempDir()
+	s := shelfOpen(t, dir)
+	if _, err := s.CreateQueue(t.Context(), "q", Meta{}); err != nil {
+		t.Fatal(err)
+	}
+	shelfSend(t, s, "q", 500)
+	s.keeper.checkpoint()
+	shelfSend(t, s, "q", 1000)
+	shelfDelete(t, s, "q", 524)
+	want := dump(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if !shelfLook(t, "half a block", dir, want) {
+		t.Error("the index is not used")
+	}
+}
+
+// TestManyRewinds: a history that was cut short in memory does not cut short what replay needs, and a snapshot of a long
+// one finds its room.
+func TestManyRewinds(t *testing.T) {
+	dir := t.TempDir()
+	s := shelfOpen(t, dir)
+	q, err := s.CreateQueue(t.Context(), "q", Meta{Rewind: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shelfSend(t, s, "q", 900)
+	shelfDelete(t, s, "q", 2)
+	if n, err := q.Rewind(t.Context(), time.Now().Add(-time.Minute)); err != nil || n != 2 {
+		t.Fatalf("Rewind = %d, %v, want 2", n, err)
+	}
+	for i := range maxEvents + 200 {
+		if _, err := q.Rewind(t.Context(), time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if i == maxEvents-30 {
+			s.keeper.checkpoint()
+		}
+		if n := q.st.history.Len(); n > maxEvents+1 {
+			t.Fatalf("%d events in the history, want at most %d", n, maxEvents)
+		}
+	}
+	if err := s.keeper.retell([]*Queue{q}, s.disk.End()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 { // drops count as well
+		if err := q.SetMeta(t.Context(), func(m *Meta) { m.Rewind = time.Duration(i%2+1) * time.Hour }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	checkAll(t, s)
+	want := dump(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	copied := t.TempDir()
+	copyTree(t, dir, copied)
+	if err := errors.Join(os.RemoveAll(filepath.Join(copied, "index")), os.RemoveAll(filepath.Join(copied, "index.ok"))); err != nil {
+		t.Fatal(err)
+	}
+	shelfLook(t, "with index", dir, want)
+	shelfLook(t, "without index", copied, want)
+}
