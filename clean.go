@@ -18,7 +18,12 @@ const (
 	copyBytes   = 256 << 10 // Bound: their contents, unless a single one is larger; a receive waits for as long as they are written
 	copiesAHold = 16        // messages recorded in one hold of a queue's lock
 	looksAHold  = 1024      // blocks passed over in one hold of a queue's lock
-	copyHead    = 512       // Bound: bytes of a COPY's head
+
+	// reserveCopies is how much a segment may still hold that is live to be cleaned at the expense of the reserve, when
+	// there is no other space. More might use the reserve up before the segment is free, and leave nothing for deletes.
+	reserveCopies = 256 << 10
+
+	copyHead = 512 // Bound: bytes of a COPY's head
 
 	patience     = 10 * time.Second // of more garbage than the contract allows, before cleaning is not held up any more
 	longestPause = 50 * time.Millisecond
@@ -129,6 +134,27 @@ func (s *Spool) live() (n int64) {
 	return n
 }
 
+// below is what live messages occupy whose records lie below a position, about.
+func (s *Spool) below(end store.Position) (n int64) {
+	for _, q := range s.snapshotQueues() {
+		q.mu.Lock()
+		st := q.st
+		st.each(func(s *summary) bool { return s.total() == 0 }, func(b *block) bool {
+			if b.total() == 0 || b.places.low >= end || st.sink(b) >= end {
+				return true
+			}
+			for off := b.next(0); off >= 0; off = b.next(off + 1) {
+				if pl := st.cursor.get(&b.places, off); pl.pos < end {
+					n += int64(pl.size) + liveOverhead
+				}
+			}
+			return true
+		})
+		q.mu.Unlock()
+	}
+	return n
+}
+
 // cleanSegment empties the first segment and drops it. Caller holds work.
 func (k *keeper) cleanSegment() error {
 	bounds := k.spool.disk.Boundaries()
@@ -136,6 +162,7 @@ func (k *keeper) cleanSegment() error {
 		return nil
 	}
 	end := bounds[1]
+	k.cut = end
 	for _, q := range k.spool.snapshotQueues() {
 		if err := k.cleanQueue(q, end); err != nil {
 			return err
@@ -285,7 +312,11 @@ func (k *keeper) copySome(q *Queue, list []straggler) (last store.Position, err 
 	for i := range list {
 		need += int64(store.RecordSize(copyHead, list[i].place.size))
 	}
-	if err := c.AdmitFrom(need, store.Cleaner); err != nil {
+	err = c.Admit(need)
+	if errors.Is(err, store.ErrNoSpace) && k.spool.below(k.cut) <= reserveCopies {
+		err = c.AdmitFrom(need, store.Cleaner)
+	}
+	if err != nil {
 		return 0, k.spool.failure(err)
 	}
 	sums := [copiesAHold]uint32{}

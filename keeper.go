@@ -39,6 +39,7 @@ type keeper struct {
 	crowd  time.Time      // guarded by work; the log was not crowded then
 	stuck  bool           // guarded by work; the first segment could not be dropped
 	warned store.Position // guarded by work; one above the start of the log at the last complaint
+	cut    store.Position // guarded by work; end of the segment that is being cleaned
 	weight weight         // guarded by work
 	heavy  atomic.Int64   // bytes that copies take for 1,000 that the space contract counts
 
