@@ -241,7 +241,7 @@ func TestDeleteRacesLapse(t *testing.T) {
 	s := raceSpool(t)
 	wins := 0
 	for round := range fewer(40) {
-		q := raceQueue(t, s, "q"+strconv.Itoa(round), spool.Meta{VisibilityTimeout: 5 * time.Millisecond})
+		q := raceQueue(t, s, "q"+strconv.Itoa(round), spool.Meta{})
 		for range messages {
 			if _, err := q.Send(context.Background(), spool.Message{Body: []byte("x")}); err != nil {
 				t.Fatal(err)
@@ -249,11 +249,16 @@ func TestDeleteRacesLapse(t *testing.T) {
 		}
 		var first []*spool.Delivery // one by one: their leases end one after the other
 		for range messages {
-			d, err := q.Receive(context.Background())
+			d, err := q.Receive(context.Background(), spool.Visibility(time.Minute))
 			if err != nil {
 				t.Fatal(err)
 			}
 			first = append(first, d)
+		}
+		for _, d := range first {
+			if err := d.Extend(context.Background(), 5*time.Millisecond); err != nil {
+				t.Fatal(err)
+			}
 		}
 		deleted := make([]atomic.Int32, messages)
 		var all sync.WaitGroup

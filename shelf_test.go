@@ -413,7 +413,7 @@ func TestIndexDamage(t *testing.T) {
 	shelfChange(t, base, dir, func(ix store.Index) (more []store.Change) {
 		for _, e := range before {
 			if e.Key[0] != keyCheckpoint {
-				more = append(more, store.Change{Key: e.Key, Value: e.Value})
+				more = append(more, store.Change(e))
 			}
 		}
 		for _, letter := range []byte{keyQueue, keyBlocks, keyState, keyPlaces} {

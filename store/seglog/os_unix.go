@@ -29,6 +29,9 @@ func lockFile(f *os.File) error {
 	return err
 }
 
+// unlockFile gives the lock up, whoever else has this open file.
+func unlockFile(f *os.File) error { return unix.Flock(int(f.Fd()), unix.LOCK_UN) }
+
 // noSpace tells whether err says that there is no room, as opposed to a fault.
 func noSpace(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)

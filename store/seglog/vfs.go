@@ -72,8 +72,15 @@ func (osFS) Lock(name string) (io.Closer, error) {
 		f.Close()
 		return nil, err
 	}
-	return f, nil
+	return heldLock{f}, nil
 }
+
+// A heldLock is a lock file that this process has locked.
+type heldLock struct{ *os.File }
+
+// Close gives the lock up before the file: a child process that is just being started has the open file too, for the
+// moment until it runs its own program, and with it the lock.
+func (l heldLock) Close() error { return errors.Join(unlockFile(l.File), l.File.Close()) }
 
 type osFile struct{ *os.File }
 
