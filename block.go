@@ -72,7 +72,7 @@ type entry struct {
 }
 
 // A block is 1,024 consecutive messages of one queue. Its state (bits, counts, entries) changes all the time; its places
-// only grow, and are evicted first.
+// only grow, unless the cleaner moves messages, and are evicted first.
 //
 // Invariant: a message's kind is told by exactly one of: a bit in active, a bit in deleted, a bit in hidden, an entry of
 // another kind; an active or rewindable message may have an entry of the same kind beside its bit.
@@ -90,7 +90,7 @@ type block struct {
 	generation  uint64         // of the queue's history, that bits and entries are up to date with
 	included    store.Position // replay skips older records: they are in what was loaded
 	saved       store.Position // what the key of its state in the index ends with
-	savedPlaces int            // what the key of its places in the index ends with; 0 = it is not in the index
+	savedPlaces int            // what the key of its places in the index ends with, their edition; 0 = it is not in the index
 	dirty       bool           // changed since it was saved
 	ageMin      int64          // ns; lower bound of the age base of every message that is not leased; MaxInt64 = none
 
@@ -223,15 +223,38 @@ const anchorEvery = 64
 // usualGap is what most often lies between the contents of two messages of one frame: envelope and head.
 const usualGap = 40
 
+// maxMoved is how many moved messages of a block have their places beside the code, before all are coded anew.
+const maxMoved = 64
+
 // places tell where the messages of a block lie, how large they are and when they were sent, delta-coded: about five
-// bytes a message.
+// bytes a message. What is coded stays as it is; a message that the cleaner moves, or that replay learns of after those
+// behind it, stands in a side list that counts first.
+//
+// Invariant: EnqueuedAt does not decrease with the offset. A real message has content, so a size of 0 is a message that
+// was left out.
 type places struct {
 	data    []byte // for each message: size uv, gap zz, enqueued uv to the one before
 	anchors []anchor
-	n       int   // messages coded
-	bytes   int64 // their contents
-	last    place
+	n       int            // messages coded, those left out included
+	held    int            // messages not left out
+	bytes   int64          // their contents
+	last    place          // the last one coded
+	moved   []moved        // by off, each below n; Bound: maxMoved
+	moves   int            // how often a message has come to moved
+	low     store.Position // no message that is here lies below; what is gone may have
 }
+
+// A moved message is not where the code says.
+type moved struct {
+	off   uint16
+	place place
+}
+
+// edition tells the places of a block from what they were before and will be: it rises with every change.
+func (p *places) edition() int { return p.n + p.moves<<editionBits }
+
+// editionBits is the part of an edition that counts messages, which are at most blockSize.
+const editionBits = blockBits + 1
 
 // A place is where a message's record lies, the size of its content (attributes and body) and its EnqueuedAt in ns.
 type place struct {
@@ -272,14 +295,68 @@ func (p *places) code(pl place) {
 	p.data = binary.AppendVarint(p.data, int64(pl.pos-p.last.pos)-int64(p.last.size)-usualGap)
 	p.data = binary.AppendUvarint(p.data, uint64(pl.at-p.last.at))
 	p.last = pl
-	p.bytes += int64(pl.size)
+	p.count(pl)
 	if p.n++; p.n == blockSize {
 		p.data, p.anchors = slices.Clip(slices.Clone(p.data)), slices.Clip(slices.Clone(p.anchors))
 	}
 }
 
-// span returns the instants of the first and the last message.
-func (p *places) span() (first, last int64) { return p.anchors[0].before.at, p.last.at }
+// count takes a place into account that has become known.
+func (p *places) count(pl place) {
+	if pl.size > 0 {
+		p.held++
+		p.bytes += int64(pl.size)
+		p.low = min(p.low, pl.pos)
+	}
+}
+
+// move gives a message below n another place, or its first one. Cursors are void when it returns true.
+func (p *places) move(off int, pl place) (packed bool) {
+	p.moves++
+	i, ok := p.find(off)
+	if ok {
+		p.moved[i].place = pl
+		p.low = min(p.low, pl.pos)
+		return false
+	}
+	var c cursor
+	if c.get(p, off).size == 0 {
+		p.count(pl)
+	}
+	p.low = min(p.low, pl.pos)
+	p.moved = slices.Insert(p.moved, i, moved{uint16(off), pl})
+	if len(p.moved) <= maxMoved {
+		return false
+	}
+	p.pack()
+	return true
+}
+
+// find returns the index in moved of a message, or where it would stand.
+func (p *places) find(off int) (int, bool) {
+	return slices.BinarySearchFunc(p.moved, off, func(m moved, off int) int { return int(m.off) - off })
+}
+
+// pack codes everything anew, so that nothing is beside the code.
+func (p *places) pack() {
+	packed := places{moves: p.moves, low: p.low}
+	var c cursor
+	for off := range p.n {
+		if pl := c.get(p, off); pl.size > 0 {
+			packed.add(off, pl)
+		}
+	}
+	*p = packed
+}
+
+// span returns instants between which all messages were sent, the first one's at the latest and the last one's.
+func (p *places) span() (first, last int64) {
+	first = p.anchors[0].before.at
+	if len(p.moved) > 0 {
+		first = min(first, p.moved[0].place.at)
+	}
+	return first, p.last.at
+}
 
 // A cursor remembers where a look-up ended, so that readers in sequence decode one message a look-up.
 type cursor struct {
@@ -291,6 +368,11 @@ type cursor struct {
 
 // get returns the place of a message that has been added.
 func (c *cursor) get(p *places, off int) place {
+	if len(p.moved) > 0 {
+		if i, ok := p.find(off); ok {
+			return p.moved[i].place
+		}
+	}
 	if c.of != p || off < c.off || off-c.off >= anchorEvery {
 		a := &p.anchors[off/anchorEvery]
 		*c = cursor{p, off &^ (anchorEvery - 1), int(a.data), a.before}
@@ -308,5 +390,6 @@ func (c *cursor) get(p *places, off int) place {
 }
 
 func newBlock(number uint64, owner *summary, generation uint64) *block {
-	return &block{number: number, owner: owner, generation: generation, ageMin: math.MaxInt64}
+	return &block{number: number, owner: owner, generation: generation, ageMin: math.MaxInt64,
+		places: places{low: math.MaxUint64}}
 }

@@ -3,6 +3,7 @@ package spool
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 
 	"github.com/spoolmq/spool/store"
 )
@@ -98,17 +99,33 @@ func decodeEntry(d *decoder) (x entry) {
 
 // Format: the places of a block in the index.
 //
+//	moved n uv, n × (off uv, position u64, size uv, EnqueuedAt u64)
 //	first: position u64, EnqueuedAt u64; then the codes of places.data
+//
+// Their edition, which the key has, tells how many are coded (the low 11 bits) and how often one was moved (the others).
 func encodePlaces(e *encoder, p *places) {
+	e.uv(uint64(len(p.moved)))
+	for _, m := range p.moved {
+		e.uv(uint64(m.off))
+		e.u64(uint64(m.place.pos))
+		e.uv(uint64(m.place.size))
+		e.at(m.place.at)
+	}
 	e.u64(uint64(p.anchors[0].before.pos))
 	e.at(p.anchors[0].before.at)
 	*e = append(*e, p.data...)
 }
 
-// decodePlaces reads the places of n messages.
-func decodePlaces(d *decoder, p *places, n int) error {
-	if n < 1 || n > blockSize {
+// decodePlaces reads the places of an edition.
+func decodePlaces(d *decoder, p *places, edition uint64) error {
+	n := int(edition & (1<<editionBits - 1))
+	if n < 1 || n > blockSize || edition>>editionBits > math.MaxInt32 {
 		return errShelf
+	}
+	p.moves = int(edition >> editionBits)
+	side, err := decodeMoved(d, n)
+	if err != nil {
+		return err
 	}
 	p.last.pos = store.Position(d.u64())
 	p.last.at = d.at()
@@ -126,12 +143,38 @@ func decodePlaces(d *decoder, p *places, n int) error {
 		}
 		at += i + j + k
 		p.last.next(size, gap, rise)
-		p.bytes += int64(p.last.size)
+		p.count(p.last)
 	}
 	if at != len(p.data) {
 		return errShelf
 	}
+	var c cursor
+	for _, m := range side {
+		if c.get(p, int(m.off)).size == 0 {
+			p.count(m.place)
+		}
+		p.low = min(p.low, m.place.pos)
+	}
+	p.moved = side
 	return nil
+}
+
+func decodeMoved(d *decoder, n int) (side []moved, err error) {
+	last := -1
+	for range d.count(18) {
+		m := moved{place: place{}}
+		off := d.uv()
+		m.place = place{store.Position(d.u64()), int(d.uv()), d.at()}
+		if d.bad || off >= uint64(n) || int(off) <= last || m.place.size < 1 {
+			return nil, errShelf
+		}
+		m.off, last = uint16(off), int(off)
+		side = append(side, m)
+	}
+	if d.bad || len(side) > maxMoved {
+		return nil, errShelf
+	}
+	return side, nil
 }
 
 // fits checks what was read of a block against itself.

@@ -187,15 +187,16 @@ func (k *keeper) shelveBlocks(q *Queue, numbers []uint64) error {
 		var e encoder
 		encodeState(&e, b, now)
 		changes = append(changes, store.Change{Key: key(keyState, uint64(q.id), number, uint64(pos)), Value: e})
-		if n := b.places.n; n != b.savedPlaces {
+		edition := b.places.edition()
+		if edition != b.savedPlaces {
 			if b.savedPlaces > 0 {
 				sh.discard(key(keyPlaces, uint64(q.id), number, uint64(b.savedPlaces)))
 			}
 			var e encoder
 			encodePlaces(&e, &b.places)
-			changes = append(changes, store.Change{Key: key(keyPlaces, uint64(q.id), number, uint64(n)), Value: e})
+			changes = append(changes, store.Change{Key: key(keyPlaces, uint64(q.id), number, uint64(edition)), Value: e})
 		}
-		b.saved, b.savedPlaces, b.dirty = pos, b.places.n, false
+		b.saved, b.savedPlaces, b.dirty = pos, edition, false
 	}
 	q.mu.Unlock()
 	for _, c := range changes {

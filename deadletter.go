@@ -84,7 +84,7 @@ func (q *Queue) letter(seq uint64) (*letter, error) {
 	receives := e.receives
 	q.mu.Unlock()
 
-	m, err := q.open(pl.pos, seq, pl.size)
+	m, err := q.find(pl.pos, seq, pl.size)
 	if err != nil {
 		return nil, err
 	}

@@ -5,3 +5,16 @@ package spool
 func WithSizes(segment, checkpoint int64) Option {
 	return func(o *options) { o.segmentSize, o.checkpointEvery = segment, checkpoint }
 }
+
+// WithSlack sets how many bytes of garbage beside its share of what is live the log may hold before it is cleaned.
+func WithSlack(bytes int64) Option { return func(o *options) { o.slack = bytes } }
+
+// WithSteps has f called between the steps of cleaning, with their names.
+func WithSteps(f func(name string)) Option { return func(o *options) { o.step = f } }
+
+// Clean cleans the first segment of the log now, whatever garbage there is.
+func (s *Spool) Clean() error {
+	s.keeper.work.Lock()
+	defer s.keeper.work.Unlock()
+	return s.keeper.cleanSegment()
+}

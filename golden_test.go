@@ -77,6 +77,10 @@ func examples() map[string]coded {
 		"snapshot": &snapshotRecord{queue: 3, at: 1e18, name: "orders", meta: exampleMeta, floors: floors{5, 6}, next: 1 << 35, lastAt: 99,
 			sent: 100, received: 200, deleted: 50, created: 1, modified: 2, generation: 7,
 			events: []rewind.Event{{Generation: 6, Instant: 1, At: 2, Pos: 3}, exampleEvent}},
+		"copy": &copyRecord{queue: 3, seq: 1<<33 + 5, at: 1e18, epoch: 300, attrs: 129, state: entry{off: 5, kind: active}},
+		"copy-letter": &copyRecord{queue: 200, seq: 5000, at: 1e18, epoch: 1, generation: 9,
+			state:  entry{off: 5000 & blockMask, kind: inactive, due: 2e18, first: 1e18 + 1, base: 1e18 + 2, nonce: 1<<41 + 7, receives: 200, rewinds: 2},
+			origin: &originRecord{"orders", "AAAAAwAAAAEAAAAAAAAABQ", 1e18 - 7, 3, reasonMaxAge}},
 	}
 }
 
@@ -119,10 +123,10 @@ func TestGoldenRecords(t *testing.T) {
 
 // TestGoldenTypes: numbers that stand in files.
 func TestGoldenTypes(t *testing.T) {
-	got := fmt.Sprint(recordSend, recordReceive, recordDelete, recordVisibility, recordRewind, recordQueue, recordDeadLetter, recordSnapshot, recordIDs,
+	got := fmt.Sprint(recordSend, recordReceive, recordDelete, recordVisibility, recordRewind, recordQueue, recordDeadLetter, recordSnapshot, recordIDs, recordCopy,
 		visibilityExtended, visibilityReleased, visibilityMoving, visibilityUnread, queueCreated, queueSet, queuePurged, queueDropped,
 		gone, active, inactive, delayed, rewindable, shelfVersion, string([]byte{keyCheckpoint, keyList, keyQueue, keyBlocks, keyState, keyPlaces}))
-	if want := "1 2 3 4 5 6 7 8 9 1 2 3 4 1 2 3 4 0 1 2 3 4 1CLQBSP"; got != want {
+	if want := "1 2 3 4 5 6 7 8 9 10 1 2 3 4 1 2 3 4 0 1 2 3 4 2CLQBSP"; got != want {
 		t.Errorf("numbers of the format are %s, want %s", got, want)
 	}
 }
@@ -136,6 +140,8 @@ func exampleBlock() *block {
 		st.insert(b, off, place{store.Position(100000 + 300*off + off%7), 10 + off*off%1000, at + int64(off)*int64(off)})
 	}
 	st.insert(b, 75, place{1 << 40, 16 << 20, at + 1e15}) // five sequences are left out
+	st.insert(b, 72, place{1 << 41, 5, at + 1e14})        // two messages were copied, one of them was not known
+	st.insert(b, 10, place{1<<41 + 300, 110, at + 100})
 	b.generation, b.ageMin = 6, at
 	for off, k := range []kind{active, active, rewindable, inactive, delayed, hidden, pending, moving, pending, gone, active} {
 		switch {
@@ -174,7 +180,7 @@ func TestGoldenIndex(t *testing.T) {
 	if err := decodeState(&decoder{b: state}, got); err != nil {
 		t.Fatal(err)
 	}
-	if err := decodePlaces(&decoder{b: pl}, &got.places, b.places.n); err != nil {
+	if err := decodePlaces(&decoder{b: pl}, &got.places, uint64(b.places.edition())); err != nil {
 		t.Fatal(err)
 	}
 	if err := got.fits(); err != nil {
@@ -313,6 +319,19 @@ func FuzzSnapshot(f *testing.F) {
 	fuzzRecord(f, func() coded { return new(snapshotRecord) }, func(x coded) int { return 40 * cap(x.(*snapshotRecord).events) })
 }
 
+func FuzzCopy(f *testing.F) { fuzzRecord(f, func() coded { return new(copyRecord) }, nothing) }
+
+// TestCopyKinds: a message is recorded anew when it is active, inactive, delayed or rewindable, and not otherwise.
+func TestCopyKinds(t *testing.T) {
+	for k := gone; k < kinds; k++ {
+		d := &decoder{b: encoded(&copyRecord{seq: 1, state: entry{kind: k}})}
+		new(copyRecord).decode(d)
+		if ok := d.done() == nil; ok != (k == active || k == inactive || k == delayed || k == rewindable) {
+			t.Errorf("kind %d decodes: %v", k, ok)
+		}
+	}
+}
+
 func FuzzAttributes(f *testing.F) {
 	var e encoder
 	encodeAttributes(&e, map[string]string{"a": "b", "c": ""})
@@ -369,16 +388,17 @@ func FuzzBlockPlaces(f *testing.F) {
 	b := exampleBlock()
 	var e encoder
 	encodePlaces(&e, &b.places)
-	f.Add([]byte(e), b.places.n)
-	f.Add([]byte(e), 1)
-	f.Add([]byte{}, 0)
-	f.Add(bytes.Repeat([]byte{0xff}, 60), 4)
-	f.Fuzz(func(t *testing.T, b []byte, n int) {
+	f.Add([]byte(e), uint64(b.places.edition()))
+	f.Add([]byte(e), uint64(1))
+	f.Add([]byte{}, uint64(0))
+	f.Add(bytes.Repeat([]byte{0xff}, 60), uint64(4))
+	f.Fuzz(func(t *testing.T, b []byte, edition uint64) {
 		var p places
-		if err := decodePlaces(&decoder{b: b}, &p, n); err != nil {
+		if err := decodePlaces(&decoder{b: b}, &p, edition); err != nil {
 			return
 		}
-		if p.n != n || cap(p.data) > 2*len(b)+64 || len(p.anchors) != (n+anchorEvery-1)/anchorEvery {
+		n := int(edition % (2 * blockSize))
+		if uint64(p.edition()) != edition || p.n != n || cap(p.moved) > len(b) || cap(p.data) > 2*len(b)+64 || len(p.anchors) != (n+anchorEvery-1)/anchorEvery {
 			t.Errorf("%d places, %d bytes, %d anchors, of %d in %d bytes", p.n, cap(p.data), len(p.anchors), n, len(b))
 		}
 		var c cursor
@@ -388,7 +408,7 @@ func FuzzBlockPlaces(f *testing.F) {
 		var e encoder
 		encodePlaces(&e, &p)
 		var q places
-		if err := decodePlaces(&decoder{b: e}, &q, n); err != nil || !reflect.DeepEqual(p, q) {
+		if err := decodePlaces(&decoder{b: e}, &q, edition); err != nil || !reflect.DeepEqual(p, q) {
 			t.Errorf("decoded, encoded and decoded: %+v, %v, want %+v", q, err, p)
 		}
 	})

@@ -206,13 +206,21 @@ func (c *checker) places(b *block) {
 	st := c.st
 	list := placesOf(b)
 	var bytes int64
+	var before place // of the message before
 	for off, p := range list {
-		bytes += int64(p.size)
-		if off > 0 && (p.at < list[off-1].at || p.size > 0 && p.pos <= list[off-1].pos && list[off-1].size > 0) {
-			c.errorf("block %d: place %d is %v behind %v", b.number, off, p, list[off-1])
+		if p.size == 0 {
+			continue
 		}
+		bytes += int64(p.size)
+		if before.size > 0 && (p.at < before.at || p.pos <= before.pos && b.places.moves == 0) {
+			c.errorf("block %d: place %d is %v behind %v", b.number, off, p, before)
+		}
+		if b.kind(off) != gone && p.pos < b.places.low {
+			c.errorf("block %d: place %d is %v, the lowest is said to be %d", b.number, off, p, b.places.low)
+		}
+		before = p
 	}
-	if bytes != b.places.bytes || b.places.last != list[len(list)-1] {
+	if last := list[len(list)-1]; bytes != b.places.bytes || b.places.last.at != last.at || b.places.last != last && b.places.moves == 0 {
 		c.errorf("block %d: places hold %d bytes and end with %v, they say %d and %v", b.number, bytes, list[len(list)-1], b.places.bytes, b.places.last)
 	}
 	var cur cursor // from the back, so that every look-up begins at an anchor

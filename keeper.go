@@ -25,12 +25,23 @@ const (
 )
 
 // A keeper does what no call waits for: it makes written frames stable within store.BackgroundSync, writes the side
-// file, checkpoints, and gives dead segments back. Two goroutines, so that a long checkpoint does not hold a sync up;
+// file, checkpoints, cleans the log, and gives dead segments back. Two goroutines, so that a long checkpoint does not hold a sync up;
 // both sleep while nothing changes.
 type keeper struct {
 	spool *Spool
 	shelf *shelf // nil = no index; used by the checkpointing goroutine only, and by Open and Close
 	every int64
+	slack int64
+	step  func(string)
+
+	work   sync.Mutex     // held by whoever checkpoints, cleans or reclaims
+	press  pressure       // guarded by work
+	crowd  time.Time      // guarded by work; the log was not crowded then
+	stuck  bool           // guarded by work; the first segment could not be dropped
+	warned store.Position // guarded by work; one above the start of the log at the last complaint
+	cut    store.Position // guarded by work; end of the segment that is being cleaned
+	weight weight         // guarded by work
+	heavy  atomic.Int64   // bytes that copies take for 1,000 that the space contract counts
 
 	kick      chan struct{}
 	shelve    chan struct{}
@@ -47,8 +58,8 @@ func newKeeper(sh *shelf) *keeper {
 	return &keeper{shelf: sh, kick: make(chan struct{}, 1), shelve: make(chan struct{}, 1), stop: make(chan struct{})}
 }
 
-func (k *keeper) start(s *Spool, every int64) {
-	k.spool, k.every = s, every
+func (k *keeper) start(s *Spool, o options) {
+	k.spool, k.every, k.slack, k.step = s, o.checkpointEvery, o.slack, o.step
 	k.at.Store(int64(s.disk.Start()))
 	if k.shelf != nil {
 		k.at.Store(int64(k.shelf.at))
@@ -109,7 +120,7 @@ func (k *keeper) round(marked *time.Time) (more bool) {
 		return true
 	}
 	*marked = time.Now()
-	if k.cuttable() {
+	if k.cuttable() || k.pressure() != tidy {
 		k.shelveSoon()
 	}
 	if err := k.mark(false); err != nil {
@@ -126,17 +137,32 @@ func (k *keeper) shelveSoon() {
 	}
 }
 
-// shelving makes checkpoints and gives dead segments back.
+// shelving makes checkpoints, gives dead segments back, and makes them dead.
 func (k *keeper) shelving() {
 	defer k.wait.Done()
+	again := time.NewTimer(never)
+	defer again.Stop()
 	for {
 		select {
 		case <-k.stop:
 			return
 		case <-k.shelve:
-			k.checkpoint()
-			k.reclaim()
+			k.tend()
+		case <-again.C:
 		}
+		if k.clean() {
+			again.Reset(recleanAfter)
+		}
+	}
+}
+
+// tend makes a checkpoint when it is due, or lets a segment go.
+func (k *keeper) tend() {
+	k.work.Lock()
+	defer k.work.Unlock()
+	if k.due() || k.cuttable() {
+		k.checkpoint()
+		k.reclaim()
 	}
 }
 

@@ -79,6 +79,7 @@ func (s *Spool) close() {
 	if s.life.calls.Add(closing) == closing {
 		s.life.end()
 	}
+	s.gate.end()
 	s.failWaiters(ErrClosed)
 	<-s.life.idle
 	s.clock.close()

@@ -13,8 +13,11 @@ type stored struct {
 	attrs  []byte
 	at     int64
 	epoch  uint32
-	origin *Origin
+	origin *originRecord // of a dead letter
 }
+
+// sum is what a record with this body begins its checksum with.
+func (m *stored) sum() uint32 { return store.BodySum(m.attrs, m.body) }
 
 // open reads the message whose record lies at pos, size bytes of content, and verifies that it is the one meant.
 func (q *Queue) open(pos store.Position, seq uint64, size int) (m stored, err error) {
@@ -34,8 +37,12 @@ func (q *Queue) open(pos store.Position, seq uint64, size int) (m stored, err er
 	case recordDeadLetter:
 		var x deadLetterRecord
 		x.decode(&d)
-		to = x.to
-		m.origin = &Origin{x.origin.queue, x.origin.id, instantTime(x.origin.enqueuedAt), int(x.origin.receives), x.origin.reason}
+		to, m.origin = x.to, &x.origin
+	case recordCopy:
+		var x copyRecord
+		x.decode(&d)
+		to = sendRecord{queue: x.queue, seq: x.seq, at: x.at, epoch: x.epoch, attrs: x.attrs}
+		m.origin = x.origin
 	}
 	if d.done() != nil || to.queue != q.id || to.seq != seq || len(r.Body) != size || to.attrs > size {
 		return m, storeError(&store.CorruptError{File: "log", Offset: int64(pos),
@@ -48,15 +55,45 @@ func (q *Queue) open(pos store.Position, seq uint64, size int) (m stored, err er
 
 // read reads a message as a Delivery without a lease.
 func (q *Queue) read(pos store.Position, seq uint64, size int) (*Delivery, uint32, error) {
-	m, err := q.open(pos, seq, size)
+	m, err := q.find(pos, seq, size)
 	if err != nil {
 		return nil, 0, err
 	}
-	d := &Delivery{Body: m.body, EnqueuedAt: instantTime(m.at), DeadLetter: m.origin}
+	d := &Delivery{Body: m.body, EnqueuedAt: instantTime(m.at)}
 	if len(m.attrs) > 0 {
 		d.Attributes = decodeAttributes(&decoder{b: m.attrs})
 	}
+	if o := m.origin; o != nil {
+		d.DeadLetter = &Origin{o.queue, o.id, instantTime(o.enqueuedAt), int(o.receives), o.reason}
+	}
 	return d, m.epoch, nil
+}
+
+// find is open for a message that may have moved since its place was looked up. It answers ErrGone when it is no longer
+// here. Caller does not hold mu.
+func (q *Queue) find(pos store.Position, seq uint64, size int) (stored, error) {
+	for {
+		m, err := q.open(pos, seq, size)
+		if !errors.Is(err, store.ErrGone) {
+			return m, err
+		}
+		now, ok := q.whereabouts(seq)
+		if !ok || now == pos {
+			return m, err
+		}
+		pos = now
+	}
+}
+
+// whereabouts is the position of a message's record.
+func (q *Queue) whereabouts(seq uint64) (store.Position, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	b, off := q.st.locate(seq)
+	if b == nil || b.kind(off) == gone {
+		return 0, false
+	}
+	return q.st.cursor.get(&b.places, off).pos, true
 }
 
 // readFailure translates an error of a read: what is not damage to one record stops the spool.

@@ -226,7 +226,7 @@ func (q *Queue) deliver(grants []grant, pos store.Position) ([]*Delivery, error)
 		}
 		d, epoch, err := q.read(g.pos, g.seq, g.size)
 		if errors.Is(err, store.ErrGone) {
-			continue // purged between the lease and the read
+			continue // gone between the lease and the read
 		}
 		if err != nil {
 			bad = err

@@ -6,8 +6,9 @@ import (
 	"github.com/spoolmq/spool/store"
 )
 
-// reclaim gives back the segments at the front of the log that nobody needs any more: every message in them is gone, the
-// newest record that tells of each queue lies behind them, and so does the checkpoint.
+// reclaim gives back the segments at the front of the log that nobody needs any more: every message in them is gone or
+// has been copied by clean, whose steps come before these; the newest record that tells of each queue lies behind them,
+// and so does the checkpoint.
 //
 //	step                                     dies here: the next Open
 //	1 SNAPSHOT of every queue whose newest   the old start
@@ -36,12 +37,14 @@ func (k *keeper) dropDead() error {
 	if err := k.retell(queues, cut); err != nil {
 		return err
 	}
+	k.step("retold")
 	k.marks.Lock()
 	defer k.marks.Unlock()
 	if err := s.disk.Drop(cut); err != nil {
 		s.commit.Fail(err)
 		return err
 	}
+	k.step("dropped")
 	return nil
 }
 
@@ -50,9 +53,7 @@ func (s *Spool) lowest(queues []*Queue) store.Position {
 	limit := s.disk.Synced()
 	for _, q := range queues {
 		q.mu.Lock()
-		if pos, ok := q.st.lowest(); ok {
-			limit = min(limit, pos)
-		}
+		limit = q.st.lowest(limit)
 		q.mu.Unlock()
 	}
 	return limit

@@ -22,6 +22,9 @@ import (
 //	DEADLETTER  source q uv, source seq uv, then as SEND with the target's q, seq, at, epoch, generation and attrs, origin
 //	SNAPSHOT    q uv, at u64, settings, floors, counters, history
 //	IDS         the highest q ever given uv
+//	COPY        q uv, seq uv, at u64, epoch uv, generation uv, attrs uv, kind u8, receives uv, rewinds uv, fields u8,
+//	            then those that are there: due u64 (bit 0), first u64 (1), base u64 (2), nonce u64 (3), origin (4)
+//	            body: as SEND
 //
 //	settings    name, meta            floors    purged uv, expired u64
 //	counters    next uv, last at u64, sent uv, received uv, deleted uv, created u64, modified u64
@@ -40,6 +43,7 @@ const (
 	recordDeadLetter = 7
 	recordSnapshot   = 8
 	recordIDs        = 9
+	recordCopy       = 10
 )
 
 // What a VISIBILITY record did.
@@ -196,17 +200,90 @@ func (r *deadLetterRecord) encode(e *encoder) {
 	e.uv(uint64(r.source))
 	e.uv(r.sourceSeq)
 	r.to.encode(e)
-	e.text(r.origin.queue)
-	e.text(r.origin.id)
-	e.at(r.origin.enqueuedAt)
-	e.uv(uint64(r.origin.receives))
-	e.text(r.origin.reason)
+	r.origin.encode(e)
 }
 
 func (r *deadLetterRecord) decode(d *decoder) {
 	r.source, r.sourceSeq = uint32(d.uv()), d.uv()
 	r.to.decode(d)
-	r.origin = originRecord{queue: d.text(), id: d.text(), enqueuedAt: d.at(), receives: uint32(d.uv()), reason: d.text()}
+	r.origin.decode(d)
+}
+
+func (r *originRecord) encode(e *encoder) {
+	e.text(r.queue)
+	e.text(r.id)
+	e.at(r.enqueuedAt)
+	e.uv(uint64(r.receives))
+	e.text(r.reason)
+}
+
+func (r *originRecord) decode(d *decoder) {
+	*r = originRecord{queue: d.text(), id: d.text(), enqueuedAt: d.at(), receives: uint32(d.uv()), reason: d.text()}
+}
+
+// copyRecord is a COPY: all of a message, recorded anew so that what was recorded before can go. at and epoch are those
+// of its SEND, generation is what its state is up to date with. kind is active (1), inactive (2), delayed (3) or
+// rewindable (4).
+type copyRecord struct {
+	queue      uint32
+	seq        uint64
+	at         int64
+	epoch      uint32
+	generation uint64
+	attrs      int
+	state      entry
+	origin     *originRecord
+}
+
+func (r *copyRecord) encode(e *encoder) {
+	e.uv(uint64(r.queue))
+	e.uv(r.seq)
+	e.at(r.at)
+	e.uv(uint64(r.epoch))
+	e.uv(r.generation)
+	e.uv(uint64(r.attrs))
+	x := &r.state
+	e.u8(byte(x.kind))
+	e.uv(uint64(x.receives))
+	e.uv(uint64(x.rewinds))
+	values, fields := [...]int64{x.due, x.first, x.base, int64(x.nonce)}, byte(0)
+	for i, v := range values {
+		if v != 0 {
+			fields |= 1 << i
+		}
+	}
+	if r.origin != nil {
+		fields |= 1 << len(values)
+	}
+	e.u8(fields)
+	for _, v := range values {
+		if v != 0 {
+			e.at(v)
+		}
+	}
+	if r.origin != nil {
+		r.origin.encode(e)
+	}
+}
+
+func (r *copyRecord) decode(d *decoder) {
+	*r = copyRecord{queue: uint32(d.uv()), seq: d.uv(), at: d.at(), epoch: uint32(d.uv()), generation: d.uv(), attrs: int(d.uv())}
+	r.state = entry{off: uint16(r.seq & blockMask), kind: kind(d.u8()), receives: uint32(d.uv()), rewinds: uint32(d.uv())}
+	var values [4]int64
+	fields := d.u8()
+	for i := range values {
+		if fields&(1<<i) != 0 {
+			values[i] = d.at()
+		}
+	}
+	r.state.due, r.state.first, r.state.base, r.state.nonce = values[0], values[1], values[2], uint64(values[3])
+	if fields&(1<<len(values)) != 0 {
+		r.origin = &originRecord{}
+		r.origin.decode(d)
+	}
+	if k := r.state.kind; k < active || k > rewindable || fields>>(len(values)+1) != 0 {
+		d.bad = true
+	}
 }
 
 // receiveRecord is a RECEIVE of one message or a batch.

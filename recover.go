@@ -38,6 +38,7 @@ type replay struct {
 
 	send    sendRecord // scratch
 	letter  deadLetterRecord
+	copy    copyRecord
 	receive receiveRecord
 	erase   deleteRecord
 }
@@ -92,6 +93,9 @@ func (r *replay) record(pos store.Position, rec store.Record) error {
 	case recordIDs:
 		id := uint32(d.uv())
 		return r.decoded(d, func() { r.saw(id, pos) })
+	case recordCopy:
+		r.copy.decode(d)
+		return r.decoded(d, func() { r.copied(pos, &r.copy, len(rec.Body)) })
 	}
 	return fmt.Errorf("record of unknown type %d", rec.Type)
 }
@@ -166,6 +170,33 @@ func (r *replay) sent(pos store.Position, m *sendRecord, size int, count bool) {
 		st.shift(b, off, gone, delayed)
 	} else {
 		st.shift(b, off, gone, active)
+	}
+}
+
+// copied makes a message what a COPY says, whether it is known or what was recorded of it before is dropped. Messages
+// whose records are dropped become known here, so they do not come in the order of their sequence.
+func (r *replay) copied(pos store.Position, m *copyRecord, size int) {
+	q, news := r.find(m.queue, pos, m.at)
+	st := q.st
+	if news {
+		st.next, st.lastAt = max(st.next, m.seq+1), max(st.lastAt, m.at)
+	}
+	b := st.block(m.seq >> blockBits)
+	if m.seq < st.floors.purged || b != nil && pos < b.included {
+		return
+	}
+	if b == nil {
+		b = st.ensure(m.seq)
+		b.generation = m.generation
+	}
+	st.refreshTo(b, uint64(pos))
+	off := int(m.seq & blockMask)
+	st.insert(b, off, place{pos, size, m.at})
+	st.shift(b, off, b.kind(off), m.state.kind)
+	if plain := (entry{off: m.state.off, kind: active}); m.state != plain {
+		*b.put(off) = m.state
+	} else if e := b.entry(off); e != nil {
+		b.drop(e)
 	}
 }
 

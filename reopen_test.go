@@ -151,9 +151,16 @@ func (d *driver) startBeside() {
 			default:
 			}
 			d.pause.Lock()
+			k.work.Lock()
 			k.checkpoint()
 			k.reclaim()
+			err := k.cleanSegment()
+			k.work.Unlock()
 			d.pause.Unlock()
+			if err != nil {
+				d.t.Error(err)
+				return
+			}
 			runtime.Gosched()
 		}
 	}()
@@ -278,16 +285,21 @@ func (d *driver) step() {
 	}
 }
 
-// keep makes a checkpoint and gives segments back, as the keeper does.
+// keep makes a checkpoint, gives segments back and cleans, as the keeper does.
 func (d *driver) keep(checkpoint, reclaim bool) {
 	d.pause.Lock()
 	defer d.pause.Unlock()
 	k := d.s.keeper
+	k.work.Lock()
+	defer k.work.Unlock()
 	if checkpoint {
 		k.checkpoint()
 	}
 	if reclaim {
 		k.reclaim()
+	}
+	for range d.rng.IntN(4) {
+		d.must(k.cleanSegment())
 	}
 	d.note("checkpoint %t, reclaim %t: checkpoint at %d, log %d to %d", checkpoint, reclaim, k.at.Load(), d.s.disk.Start(), d.s.disk.End())
 }

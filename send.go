@@ -23,7 +23,7 @@ type outgoing struct {
 // but the last nothing is stored; with the last the outcome is unknown until the spool is opened again.
 //
 // ctx is looked at before the message is stored, never after. Send blocks for one commit: a write, and an fsync unless
-// the spool is Written.
+// the spool is Written; and while most of the log is garbage that is being cleaned up.
 func (q *Queue) Send(ctx context.Context, m Message) (id string, err error) {
 	if err := q.enter(ctx); err != nil {
 		return "", err
@@ -33,7 +33,7 @@ func (q *Queue) Send(ctx context.Context, m Message) (id string, err error) {
 	if out[0], err = prepare(q.meta.Load(), m); err != nil {
 		return "", err
 	}
-	first, err := q.send(out[:])
+	first, err := q.send(ctx, out[:])
 	if err != nil {
 		return "", err
 	}
@@ -63,7 +63,7 @@ func (q *Queue) SendBatch(ctx context.Context, ms []Message) (ids []string, err 
 	if total > MaxBatchBytes {
 		return nil, fmt.Errorf("%w: %d bytes of bodies and attributes, limit %d", ErrBatchTooLarge, total, MaxBatchBytes)
 	}
-	first, err := q.send(out)
+	first, err := q.send(ctx, out)
 	if err != nil {
 		return nil, err
 	}
@@ -125,13 +125,17 @@ func attributeBytes(attrs map[string]string) (n int) {
 // send stores messages that were prepared and returns the sequence of the first.
 //
 //	step                                   dies here: after the next Open
-//	1 take room in the log                 nothing was there
+//	1 wait for the cleaner if it is far    nothing was there
+//	  behind; take room in the log
 //	2 under mu: sequence, EnqueuedAt,      nothing was there
 //	  SEND into the open frame, hidden
 //	3 the frame is written                 there or not, all or none; nobody had an answer
 //	4 the frame is synced (Fsync)          there
 //	5 revealed, receivers woken, answer    there
-func (q *Queue) send(out []outgoing) (first uint64, err error) {
+func (q *Queue) send(ctx context.Context, out []outgoing) (first uint64, err error) {
+	if err := q.spool.pass(ctx); err != nil {
+		return 0, err
+	}
 	c := q.spool.commit
 	need := int64(0)
 	for i := range out {
@@ -156,6 +160,17 @@ func (q *Queue) send(out []outgoing) (first uint64, err error) {
 	c.End(need)
 	q.unlock(now)
 	return first, q.spool.failure(c.Wait(pos, q.spool.level))
+}
+
+// pass waits while the log is clogged with garbage. Only sends wait: what consumers do makes the log cleaner.
+func (s *Spool) pass(ctx context.Context) error {
+	if s.gate.closed.Load() == nil {
+		return nil
+	}
+	if err := s.gate.pass(ctx); err != nil {
+		return err
+	}
+	return s.refusal()
 }
 
 // room tells whether n more messages may be stored. Caller holds mu.

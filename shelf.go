@@ -26,12 +26,12 @@ import (
 //	Q | queue u32 | pos u64    queue: a SNAPSHOT's fields, basis uv, blocks uv
 //	B | queue u32 | page u64 | pos u64     its blocks: n × (block uv, state pos uv, places uv)
 //	S | queue u32 | block u64 | pos u64    state of a block: see encodeState
-//	P | queue u32 | block u64 | n u64      places of its first n messages: see encodePlaces
+//	P | queue u32 | block u64 | edition u64    places of its messages: see encodePlaces
 //
 // Every parent tells which records below it count, so a missing, older or newer one is noticed. Records that nobody
 // tells of are what a checkpoint that died left behind, and are removed.
 const (
-	shelfVersion = 1
+	shelfVersion = 2
 
 	keyCheckpoint = 'C'
 	keyList       = 'L'
@@ -304,17 +304,18 @@ func (sh *shelf) readBlocks(q *Queue, want []shelved) error {
 		return errors.Join(err, errShelfIf(i < len(want)))
 	}
 	i = 0
-	err = sh.walk(keyPlaces, q.id, func(number, n uint64, d *decoder) (used bool, err error) {
-		if i == len(want) || number != want[i].number || n != uint64(want[i].places) {
+	err = sh.walk(keyPlaces, q.id, func(number, edition uint64, d *decoder) (used bool, err error) {
+		if i == len(want) || number != want[i].number || edition != uint64(want[i].places) {
 			return false, nil
 		}
 		i++
 		b := q.st.block(number)
-		b.savedPlaces = int(n)
-		if err := decodePlaces(d, &b.places, int(n)); err != nil {
+		b.savedPlaces = int(edition)
+		if err := decodePlaces(d, &b.places, edition); err != nil {
 			return true, err
 		}
-		b.rewind = q.st.index.Insert(number, b.places.anchors[0].before.at)
+		first, _ := b.places.span()
+		b.rewind = q.st.index.Insert(number, first)
 		return true, b.fits()
 	})
 	return errors.Join(err, errShelfIf(err == nil && i < len(want)))

@@ -41,8 +41,10 @@ type options struct {
 	durableReceives bool
 	logger          *slog.Logger
 	memoryBudget    int64
-	segmentSize     int64 // tests: all segments of this size
-	checkpointEvery int64 // tests: bytes of log between two checkpoints
+	segmentSize     int64             // tests: all segments of this size
+	checkpointEvery int64             // tests: bytes of log between two checkpoints
+	slack           int64             // tests: bytes of garbage before the log is cleaned
+	step            func(name string) // tests: called between the steps of cleaning
 }
 
 // WithDurability chooses between Fsync, the default, and Written.
@@ -61,7 +63,7 @@ func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l 
 func WithMemoryBudget(bytes int64) Option { return func(o *options) { o.memoryBudget = bytes } }
 
 func readSpoolOptions(opts []Option) (options, error) {
-	o := options{memoryBudget: defaultMemoryBudget, checkpointEvery: checkpointEvery}
+	o := options{memoryBudget: defaultMemoryBudget, checkpointEvery: checkpointEvery, slack: spaceSlack, step: func(string) {}}
 	for _, opt := range opts {
 		if opt == nil {
 			return o, badArgument("option", "nil", "a With function's result")
@@ -101,6 +103,7 @@ type Spool struct {
 	stamps       sync.Mutex // guards VisibleAt of deliveries while they are extended
 	spare        sync.Pool  // *waiter
 	life         life
+	gate         gate // sends wait here for the cleaner
 
 	set    sync.RWMutex
 	byName map[string]*Queue // guarded by set; by folded name
@@ -184,7 +187,7 @@ func (s *Spool) start(o options) {
 		Level: s.level, Reveal: s.reveal, Failed: s.stop, Dirty: s.keeper.dirty})
 	s.clock = newClock(s.now, (*Queue).tick)
 	s.worker = newWorker()
-	s.keeper.start(s, o.checkpointEvery)
+	s.keeper.start(s, o)
 	s.set.Lock()
 	defer s.set.Unlock()
 	for _, q := range s.byID {
@@ -217,6 +220,7 @@ func (s *Spool) failure(err error) error {
 func (s *Spool) stop(err error) {
 	s.log.Error("store failed; open the spool again to go on", "error", err)
 	s.life.fail(storeError(err))
+	s.gate.end()
 	s.failWaiters(storeError(err))
 }
 

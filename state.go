@@ -201,21 +201,47 @@ func (st *state) oldestAlive() (b *block, off int) {
 	return b, off
 }
 
-// lowest returns the position of the lowest record that a message still needs, or ok = false.
-func (st *state) lowest() (pos store.Position, ok bool) {
+// lowest returns the position of the lowest record that a message still needs, or limit when that is lower.
+func (st *state) lowest(limit store.Position) store.Position {
 	st.each(func(s *summary) bool { return s.total() == 0 }, func(b *block) bool {
-		if b.total() == 0 {
-			return true
-		}
-		st.refresh(b)
-		if off := b.next(0); off >= 0 {
-			pos = st.cursor.get(&b.places, off).pos
-			ok = true
-			return false
+		if b.total() > 0 && b.places.low < limit {
+			limit = min(limit, st.sink(b))
 		}
 		return true
 	})
-	return pos, ok
+	return limit
+}
+
+// sink makes a block's lower bound of positions exact, and returns it.
+func (st *state) sink(b *block) store.Position {
+	st.refresh(b)
+	low := store.Position(math.MaxUint64)
+	for off := b.next(0); off >= 0; off = b.next(off + 1) {
+		low = min(low, st.cursor.get(&b.places, off).pos)
+	}
+	b.places.low = low
+	return low
+}
+
+// from returns the first block at or behind a number, or nil.
+func (st *state) from(number uint64) *block {
+	i, j := uint64(0), int(number&summaryMask)
+	if want := number >> summaryBits; want >= st.base {
+		i = min(want-st.base, uint64(len(st.dir)))
+	} else {
+		j = 0
+	}
+	for _, s := range st.dir[i:] {
+		if s != nil && j < len(s.blocks) {
+			for _, b := range s.blocks[j:] {
+				if b != nil {
+					return b
+				}
+			}
+		}
+		j = 0
+	}
+	return nil
 }
 
 // ---- changing ------------------------------------------------------------------------------------------------------
@@ -286,12 +312,31 @@ func (st *state) append(pl place) (*block, int) {
 	return b, off
 }
 
-// insert gives a message of a block its place.
+// insert gives a message of a block its place, or another one. Messages come in the order of their sequence, unless
+// replay learns of one by a COPY.
 func (st *state) insert(b *block, off int, pl place) {
-	if b.rewind == nil {
+	switch {
+	case b.rewind == nil:
 		b.rewind = st.index.Insert(b.number, pl.at)
+	case pl.at < b.rewind.First:
+		deleted := b.rewind.Deleted
+		st.index.Remove(b.rewind)
+		b.rewind = st.index.Insert(b.number, pl.at)
+		b.rewind.Deleted = deleted
 	}
-	b.places.add(off, pl)
+	if off >= b.places.n {
+		b.places.add(off, pl)
+	} else {
+		st.relocate(b, off, pl)
+	}
+}
+
+// relocate gives a message of a block another place.
+func (st *state) relocate(b *block, off int, pl place) {
+	b.dirty, st.touched = true, true
+	if b.places.move(off, pl) && st.cursor.of == &b.places {
+		st.cursor = cursor{}
+	}
 }
 
 func (st *state) hide(b *block, off int, pl place, delay int64) {

@@ -74,14 +74,22 @@ func (q *Queue) addStats(to *Stats, next *int64) {
 // weigh estimates the bytes of memory that a queue's state takes, and the bytes of its live messages: a block that is
 // gone in part counts with the average of its messages.
 func (st *state) weigh() (memory, live int64) {
-	const queueBytes, blockBytes, entryBytes, timerBytes, anchorBytes = 512, 700, 48, 24, 32
+	const queueBytes, blockBytes, entryBytes, timerBytes, anchorBytes, movedBytes = 512, 700, 48, 24, 32, 32
 	memory = queueBytes + int64(st.wheel.Len())*timerBytes
 	st.each(func(*summary) bool { return false }, func(b *block) bool {
-		memory += blockBytes + int64(cap(b.entries))*entryBytes + int64(cap(b.places.data)) + int64(cap(b.places.anchors))*anchorBytes
-		if n := int64(b.total()); n > 0 {
-			live += n*liveOverhead + b.places.bytes*n/int64(b.places.n)
-		}
+		memory += blockBytes + int64(cap(b.entries))*entryBytes + int64(cap(b.places.data)) +
+			int64(cap(b.places.anchors))*anchorBytes + int64(cap(b.places.moved))*movedBytes
+		live += b.live()
 		return true
 	})
 	return memory, live
+}
+
+// live estimates the bytes that the space contract counts for a block's messages.
+func (b *block) live() int64 {
+	n := int64(b.total())
+	if n == 0 {
+		return 0
+	}
+	return n*liveOverhead + b.places.bytes*n/int64(max(1, b.places.held))
 }
