@@ -4,28 +4,40 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
+// TestGate: while the gate is shut sends wait, until it opens, their context ends or the spool closes; nobody else does.
 func TestGate(t *testing.T) {
-	s := cleanOpen(t, t.TempDir())
-	q := cleanQueue(t, s, "q", cleanMeta)
-	s.gate.set(true)
-	ctx, cancel := context.WithCancel(context.Background())
-	time.AfterFunc(20*time.Millisecond, cancel)
-	if _, err := q.Send(ctx, Message{Body: []byte("x")}); !errors.Is(err, context.Canceled) {
-		t.Errorf("Send = %v, want the context's error", err)
-	}
-	time.AfterFunc(20*time.Millisecond, func() { s.gate.set(false) })
-	if _, err := q.Send(context.Background(), Message{Body: []byte("x")}); err != nil {
-		t.Errorf("Send = %v", err)
-	}
-	s.gate.set(true)
-	if d, err := q.Receive(context.Background()); err != nil || d.Delete(context.Background()) != nil {
-		t.Errorf("Receive beside a closed gate = %v", err)
-	}
-	time.AfterFunc(20*time.Millisecond, func() { s.Close() })
-	if _, err := q.Send(context.Background(), Message{Body: []byte("x")}); !errors.Is(err, ErrClosed) {
-		t.Errorf("Send = %v, want ErrClosed", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		bg := context.Background()
+		s, err := OpenMemory()
+		if err != nil {
+			t.Fatal(err)
+		}
+		q, err := s.CreateQueue(bg, "q", Meta{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.gate.set(true)
+		ctx, cancel := context.WithCancel(bg)
+		time.AfterFunc(time.Minute, cancel)
+		if _, err := q.Send(ctx, Message{Body: []byte("x")}); !errors.Is(err, context.Canceled) {
+			t.Errorf("Send = %v, want the context's error", err)
+		}
+		time.AfterFunc(time.Minute, func() { s.gate.set(false) })
+		if _, err := q.Send(bg, Message{Body: []byte("x")}); err != nil {
+			t.Errorf("Send = %v", err)
+		}
+		s.gate.set(true)
+		if d, err := q.Receive(bg); err != nil || d.Delete(bg) != nil {
+			t.Errorf("Receive beside a closed gate = %v", err)
+		}
+		time.AfterFunc(time.Minute, func() { s.Close() })
+		if _, err := q.Send(bg, Message{Body: []byte("x")}); !errors.Is(err, ErrClosed) {
+			t.Errorf("Send = %v, want ErrClosed", err)
+		}
+		s.Close()
+	})
 }
