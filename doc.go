@@ -125,13 +125,14 @@
 // Bodies are kept on disk; only the newest are also in memory. For every message that is not gone its state is held
 // in memory: up to 16 bytes for an Active one, up to 80 for one that is Rewindable, up to 130 while it is leased or
 // delayed. In this version that is not bounded by [WithMemoryBudget]: bound it by Meta.MaxMessages. Badger, which
-// holds the index, uses up to 64 MB besides, in a spool that has grown beyond its first checkpoint.
+// holds the index of a spool that has grown beyond its first checkpoint, uses about 50 MB besides, and up to 140 MB for
+// the moments in which a large checkpoint is written.
 //
 // The log consists of segments of up to 32 MB. A segment at the front of the log in which nothing is live any more
 // is used again or removed. When the log holds much more than what is live, what still lives in its first segment is
-// copied to its end in the background: a message that stays for long pins nothing. The disk then holds at most 1.3
-// times what is live and 192 MB, half a minute after the last change for every 2 GB that are live; sends wait while
-// there is twice as much garbage as that. [Spool.Stats] tells how much is live and how much is on disk.
+// copied to its end in the background: a message that stays for long pins nothing. The aim is that the disk holds at
+// most 1.3 times what is live and 192 MB, half a minute after the last change for every 2 GB that are live; sends wait
+// while there is twice as much garbage as that. [Spool.Stats] tells how much is live and how much is on disk.
 //
 // Limits: a body has 1 byte to 16 MiB (64 KiB unless Meta.MaxMessageSize says otherwise), attributes 64 KiB for a
 // message, a batch [MaxBatch] messages and [MaxBatchBytes] bytes, a queue a thousand million messages (100 million

@@ -58,8 +58,9 @@ func WithDurableReceives() Option { return func(o *options) { o.durableReceives 
 // discards.
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
 
-// WithMemoryBudget bounds what the spool keeps in memory, in bytes, within [8 MiB, 1 TiB]; the default is 64 MiB.
-// The index's own memory, under 64 MB, is beside it.
+// WithMemoryBudget says how much the spool may keep in memory, in bytes, within [8 MiB, 1 TiB]; the default is 64 MiB.
+// This version keeps the state of every live message in memory, a few bytes for most, and does not yet put any of it out
+// when the budget is reached.
 func WithMemoryBudget(bytes int64) Option { return func(o *options) { o.memoryBudget = bytes } }
 
 func readSpoolOptions(opts []Option) (options, error) {
