@@ -175,8 +175,6 @@ func (st *state) fadePass(now int64) {
 	}
 }
 
-// ---- rewind --------------------------------------------------------------------------------------------------------
-
 // refresh brings a block's bits and entries up to date with the rewinds and drops since it was last looked at. Its
 // counts are right already.
 func (st *state) refresh(b *block) {

@@ -268,8 +268,6 @@ func (q *Queue) snapshot(now int64) *snapshotRecord {
 		created: st.created, modified: st.modified, generation: st.history.Generation(), events: st.history.Events()}
 }
 
-// ---- the shelf's half ----------------------------------------------------------------------------------------------
-
 func (sh *shelf) putPages(ids []shelvedQueue, from store.Position) (pages int, err error) {
 	for i := 0; i < sh.pages && sh.page != from; i++ {
 		sh.discard(key(keyList, uint64(i), uint64(sh.page)))

@@ -441,6 +441,34 @@ func TestAgeOfArrivals(t *testing.T) {
 	})
 }
 
+// TestRewoundLifeEnds: a message that comes back when nothing else lives still ends in time.
+func TestRewoundLifeEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, q := innerSpool(t, Meta{Retention: 2 * time.Hour, Rewind: time.Hour})
+		ctx := t.Context()
+		sendN(t, q, 1)
+		got, err := q.Receive(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range []func() error{
+			func() error { return got.Delete(ctx) },
+			func() error { return q.SetMeta(ctx, func(m *Meta) { m.VisibilityTimeout = time.Minute }) },
+			func() error { _, err := q.Attributes(ctx); return err },
+			func() error { _, err := q.Rewind(ctx, got.EnqueuedAt); return err },
+		} {
+			if err := f(); err != nil {
+				t.Fatal(err)
+			}
+			checkAll(t, s)
+		}
+		time.Sleep(2 * time.Hour)
+		if a, err := q.Attributes(ctx); err != nil || a.Active != 0 {
+			t.Errorf("Active = %d, %v after Retention, want 0", a.Active, err)
+		}
+	})
+}
+
 // innerSpool is a spool in memory with one queue.
 func innerSpool(t testing.TB, m Meta) (*Spool, *Queue) {
 	t.Helper()

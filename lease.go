@@ -188,42 +188,33 @@ func (m *Delivery) change(f func(*Queue) (int64, error)) error {
 	return nil
 }
 
-func checkVisibility(name string, d time.Duration) error {
-	if d < 0 || d > maxVisibility {
-		return badArgument(name, d, fmt.Sprintf("0s to %v", maxVisibility))
-	}
-	return nil
-}
-
 // extend moves the end of a lease to d from now and returns it.
 func (q *Queue) extend(ctx context.Context, receipt string, d time.Duration) (due int64, err error) {
-	if err := q.enter(ctx); err != nil {
-		return 0, err
-	}
-	defer q.spool.leave()
-	if err := checkVisibility("visibility", d); err != nil {
-		return 0, err
-	}
-	err = q.visibility(func(now int64) (uint64, byte, int64, error) {
-		b, off, x, err := q.holder(receipt)
-		if err != nil {
-			return 0, 0, 0, err
-		}
-		due = after(now, int64(d))
+	return q.relet(ctx, "visibility", receipt, d, func(b *block, off int, now, due int64) (byte, int64) {
 		q.st.extend(b, b.entry(off), due)
-		return x.seq, visibilityExtended, due, nil
+		return visibilityExtended, due
 	})
-	return due, err
 }
 
 // giveBack ends a lease now and returns when the message is visible again.
 func (q *Queue) giveBack(ctx context.Context, receipt string, d time.Duration) (due int64, err error) {
+	return q.relet(ctx, "release", receipt, d, func(b *block, off int, now, due int64) (byte, int64) {
+		q.st.giveBack(b, off, now, due)
+		if b.kind(off) == moving {
+			return visibilityMoving, now
+		}
+		return visibilityReleased, due
+	})
+}
+
+// relet changes the lease that a receipt holds, for d from now. change is called under mu and returns what to record.
+func (q *Queue) relet(ctx context.Context, name, receipt string, d time.Duration, change func(b *block, off int, now, due int64) (byte, int64)) (due int64, err error) {
 	if err := q.enter(ctx); err != nil {
 		return 0, err
 	}
 	defer q.spool.leave()
-	if err := checkVisibility("release", d); err != nil {
-		return 0, err
+	if d < 0 || d > maxVisibility {
+		return 0, badArgument(name, d, fmt.Sprintf("0s to %v", maxVisibility))
 	}
 	err = q.visibility(func(now int64) (uint64, byte, int64, error) {
 		b, off, x, err := q.holder(receipt)
@@ -231,11 +222,8 @@ func (q *Queue) giveBack(ctx context.Context, receipt string, d time.Duration) (
 			return 0, 0, 0, err
 		}
 		due = after(now, int64(d))
-		q.st.giveBack(b, off, now, due)
-		if b.kind(off) == moving {
-			return x.seq, visibilityMoving, now, nil
-		}
-		return x.seq, visibilityReleased, due, nil
+		what, at := change(b, off, now, due)
+		return x.seq, what, at, nil
 	})
 	return due, err
 }

@@ -53,7 +53,7 @@ func TestReopen(t *testing.T) {
 		sub := rand.New(rand.NewPCG(rng.Uint64(), uint64(i)))
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			d := newDriver(t, sub)
-			d.run(0)
+			d.run()
 		})
 	}
 }
@@ -62,7 +62,15 @@ func TestReopen(t *testing.T) {
 func TestReopenBeside(t *testing.T) {
 	d := newDriver(t, innerRandom(t))
 	d.beside = true
-	d.run(0)
+	d.run()
+}
+
+// TestReopenMidCheckpoint is TestReopen with changes in the middle of every checkpoint: some blocks are saved before
+// them, some behind, and so are the queues' own records; and between the steps of cleaning.
+func TestReopenMidCheckpoint(t *testing.T) {
+	d := newDriver(t, innerRandom(t))
+	d.mid = true
+	d.run()
 }
 
 // A driver makes random changes to a spool, and looks at what would be found at the next Open.
@@ -76,11 +84,14 @@ type driver struct {
 	old    string // a copy made earlier, for its index
 	trace  []string
 	beside bool // checkpoints run in a goroutine of their own
+	mid    bool // steps are made in the middle of checkpoints
+	inside bool // a checkpoint or cleaning is under way
 	pause  sync.Mutex
 	stop   chan struct{}
 	ended  chan struct{}
 
 	found, used int // copies opened with their index there, and those that used it
+	steps       int // made in the middle of checkpoints
 }
 
 type heldReceipt struct{ queue, receipt string }
@@ -130,7 +141,7 @@ func (d *driver) check(s *Spool, how string) {
 }
 
 func (d *driver) open() {
-	s, err := Open(d.dir, d.opts...)
+	s, err := Open(d.dir, append(slices.Clip(d.opts), WithSteps(d.between))...)
 	d.must(err)
 	takeKeeper(s)
 	d.s = s
@@ -180,14 +191,15 @@ func (d *driver) close() {
 	}
 }
 
-func (d *driver) run(steps int) {
-	if steps == 0 {
-		steps = *innerSteps
-	}
+func (d *driver) run() {
+	steps := *innerSteps
 	if steps == 0 {
 		steps = 250
 		if testing.Short() {
 			steps = 120
+		}
+		if d.mid {
+			steps /= 2
 		}
 	}
 	if d.beside && d.stop == nil {
@@ -198,26 +210,39 @@ func (d *driver) run(steps int) {
 		if i%8 == 7 {
 			d.check(d.s, "here")
 		}
-		if d.rng.IntN(60) == 0 || i == steps-1 {
+		if d.rng.IntN(60) == 0 || i == steps-1 || d.mid && strings.Contains(d.trace[len(d.trace)-1], "checkpoint true") && d.rng.IntN(6) == 0 {
 			d.compare()
 		}
 	}
 	d.close()
-	d.t.Logf("%d of %d copies used their index", d.used, d.found)
+	d.t.Logf("%d of %d copies used their index; %d steps in the middle of others", d.used, d.found, d.steps)
+	if d.found > 4 && d.used < d.found/2 {
+		d.t.Error("most copies were rebuilt from the log")
+	}
+	if d.mid && d.steps == 0 {
+		d.t.Error("no step was made in the middle of a checkpoint")
+	}
 }
 
 // ---- steps ---------------------------------------------------------------------------------------------------------
 
 func (d *driver) step() {
 	r, ctx := d.rng, context.Background()
-	names := []string{"a", "b", "c", "dead"}
-	name := names[r.IntN(len(names))]
+	names := []string{"a", "b", "c", "dead", "bulk"}
+	name := names[r.IntN(4)]
+	if d.mid && r.IntN(4) == 0 {
+		name = "bulk"
+	}
 	q, err := d.s.Queue(name)
 	if err != nil {
 		d.create(name)
 		return
 	}
-	switch n := r.IntN(100); {
+	n := r.IntN(100)
+	if d.inside {
+		n = r.IntN(82)
+	}
+	switch {
 	case n < 8:
 		size := 1 + r.IntN(64)
 		if r.IntN(3) == 0 {
@@ -266,7 +291,7 @@ func (d *driver) step() {
 	case n < 80:
 		d.note("%s purge", name)
 		d.must(q.Purge(ctx))
-	case n < 81:
+	case n < 82:
 		err := d.s.DeleteQueue(ctx, name)
 		d.note("%s dropped: %v", name, err)
 		d.allow(err, ErrInvalidArgument)
@@ -287,12 +312,20 @@ func (d *driver) step() {
 
 // keep makes a checkpoint, gives segments back and cleans, as the keeper does.
 func (d *driver) keep(checkpoint, reclaim bool) {
+	if d.mid {
+		d.bulk()
+	}
 	d.pause.Lock()
 	defer d.pause.Unlock()
 	k := d.s.keeper
 	k.work.Lock()
 	defer k.work.Unlock()
-	if checkpoint {
+	d.inside = true
+	defer func() { d.inside = false }()
+	switch {
+	case checkpoint && d.mid && k.shelf.index != nil:
+		d.checkpointSlowly(k)
+	case checkpoint:
 		k.checkpoint()
 	}
 	if reclaim {
@@ -302,6 +335,80 @@ func (d *driver) keep(checkpoint, reclaim bool) {
 		d.must(k.cleanSegment())
 	}
 	d.note("checkpoint %t, reclaim %t: checkpoint at %d, log %d to %d", checkpoint, reclaim, k.at.Load(), d.s.disk.Start(), d.s.disk.End())
+}
+
+// between makes changes between two steps of cleaning, and looks at what a crash would leave there.
+func (d *driver) between(step string) {
+	if !d.mid || !d.inside {
+		return
+	}
+	for range d.rng.IntN(3) {
+		d.steps++
+		d.step()
+	}
+	d.note("…while cleaning: %s", step)
+	if step != "dropped" && d.rng.IntN(60) == 0 { // there the side file is locked
+		d.compare()
+	}
+}
+
+// checkpointSlowly makes steps whenever a checkpoint hands a batch to the index.
+func (d *driver) checkpointSlowly(k *keeper) {
+	h := &hooked{Index: k.shelf.index, hook: func(op string, before bool) error {
+		if !before || op != "Apply" {
+			return nil
+		}
+		for range d.rng.IntN(4) {
+			d.steps++
+			d.step()
+		}
+		d.note("…in the middle of a checkpoint")
+		return nil
+	}}
+	k.shelf.index = h
+	k.checkpoint()
+	if k.shelf.index == h {
+		k.shelf.index = h.Index
+	}
+}
+
+// bulk makes a queue whose blocks are full of leases, so large that a checkpoint hands them over in several batches.
+func (d *driver) bulk() {
+	ctx := context.Background()
+	q, err := d.s.OpenQueue(ctx, "bulk", Meta{Rewind: time.Hour})
+	d.must(err)
+	a, err := q.Attributes(ctx)
+	d.must(err)
+	for n := a.Inactive + a.Active; n < 18*MaxBatch && d.rng.IntN(20) > 0; n += MaxBatch {
+		batch := make([]Message, MaxBatch)
+		for i := range batch {
+			batch[i].Body = []byte{byte(i)}
+		}
+		if _, err := q.SendBatch(ctx, batch); errors.Is(err, ErrQueueFull) {
+			break
+		} else {
+			d.must(err)
+		}
+	}
+	for {
+		got, err := q.ReceiveBatch(ctx, MaxBatch, Visibility(10*time.Hour), Wait(0))
+		if errors.Is(err, ErrNoMessage) {
+			break
+		}
+		d.must(err)
+		for _, x := range got {
+			if d.rng.IntN(40) == 0 {
+				d.held = append(d.held, heldReceipt{"bulk", x.Receipt})
+			}
+		}
+	}
+	q.mu.Lock()
+	q.st.touched = true
+	q.st.each(func(*summary) bool { return false }, func(b *block) bool {
+		b.dirty = true
+		return true
+	})
+	q.mu.Unlock()
 }
 
 func (d *driver) allow(err error, ok ...error) {
@@ -385,6 +492,10 @@ func (d *driver) setMeta(name string, q *Queue) {
 		d.meta(m)
 		if m.DeadLetter != nil && d.rng.IntN(3) == 0 {
 			m.DeadLetter = nil
+		} else if m.DeadLetter == nil && name != "dead" && d.rng.IntN(3) == 0 {
+			if _, err := d.s.Queue("dead"); err == nil {
+				m.DeadLetter = &DeadLetter{Queue: "dead", MaxReceives: 1 + d.rng.IntN(2)}
+			}
 		}
 		if m.DeadLetter != nil && m.DeadLetter.MaxAge >= m.Retention {
 			m.DeadLetter.MaxAge, m.DeadLetter.MaxReceives = 0, 2
@@ -509,8 +620,10 @@ func (d *driver) jump() time.Duration {
 
 // snapshot copies the directory as it is, and tells what the spool has.
 func (d *driver) snapshot() (before []string, end store.Position, image string) {
-	d.pause.Lock()
-	defer d.pause.Unlock()
+	if !d.inside {
+		d.pause.Lock()
+		defer d.pause.Unlock()
+	}
 	d.must(d.s.Sync(context.Background()))
 	before = dump(d.t, d.s)
 	end = d.s.disk.End()
@@ -558,7 +671,7 @@ func (d *driver) compare() {
 	if d.old == "" || d.rng.IntN(4) == 0 {
 		d.old = image
 	}
-	if d.rng.IntN(3) == 0 { // go on where the crash was
+	if d.rng.IntN(3) == 0 && !d.inside { // go on where the crash was
 		jump := d.jump()
 		d.close()
 		d.dir = d.t.TempDir()
@@ -651,6 +764,9 @@ func dump(t testing.TB, s *Spool) []string { return dumpFrom(t, s, 1<<62) }
 func dumpFrom(t testing.TB, s *Spool, end store.Position) (lines []string) {
 	t.Helper()
 	quiesce(t, s)
+	s.set.RLock()
+	lines = append(lines, fmt.Sprintf("highest queue id %d", s.lastID))
+	s.set.RUnlock()
 	for _, q := range s.Queues() {
 		q.mu.Lock()
 		lines = append(lines, dumpQueue(t, q, end)...)
@@ -722,8 +838,8 @@ func dumpQueue(t testing.TB, q *Queue, end store.Position) (lines []string) {
 			if stored.at != p.at {
 				t.Fatalf("queue %q, message %d: EnqueuedAt %d, its record says %d", q.name, seq, p.at, stored.at)
 			}
-			body = append(body, fmt.Sprintf("%s %d: kind %d at %d pos %d size %d sum %08x due %d first %d base %d nonce %x receives %d rewinds %d",
-				q.name, seq, k, p.at, p.pos, p.size, sum, e.due, e.first, e.base, e.nonce, e.receives, e.rewinds))
+			body = append(body, fmt.Sprintf("%s %d: kind %d at %d size %d sum %08x due %d first %d base %d nonce %x receives %d rewinds %d",
+				q.name, seq, k, p.at, p.size, sum, e.due, e.first, e.base, e.nonce, e.receives, e.rewinds))
 		}
 		return true
 	})

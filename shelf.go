@@ -69,8 +69,6 @@ func newShelf(dir string, disk store.Log, o options) *shelf {
 	return &shelf{dir: filepath.Join(dir, "index"), marker: filepath.Join(dir, "index.ok"), disk: disk, log: o.logger}
 }
 
-// ---- keys and values -----------------------------------------------------------------------------------------------
-
 func key(letter byte, parts ...uint64) []byte {
 	k := []byte{letter}
 	for i, p := range parts {
@@ -119,8 +117,6 @@ func (sh *shelf) flush() error {
 
 // discard removes a key once the next checkpoint stands.
 func (sh *shelf) discard(k []byte) { sh.old = append(sh.old, k) }
-
-// ---- opening -------------------------------------------------------------------------------------------------------
 
 // load brings in what the index has, and returns where replay begins: the log's start when there is nothing to believe.
 func (sh *shelf) load(r *replay) (store.Position, error) {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"testing"
 	"time"
 
@@ -66,6 +65,10 @@ func shelfStart(t testing.TB, dir string) *Spool {
 		shelfSend(t, s, name, 1500)
 	}
 	shelfDelete(t, s, "orders", 1200)
+	shelfSend(t, s, "idle", 2)
+	if _, err := shelfQueue(t, s, "idle").Receive(ctx); err != nil {
+		t.Fatal(err)
+	}
 	s.keeper.checkpoint()
 	return s
 }
@@ -103,6 +106,15 @@ func shelfGoOn(t testing.TB, s *Spool) {
 		t.Fatal(err)
 	}
 	shelfSend(t, s, "late", 3)
+	idle := shelfQueue(t, s, "idle") // one lease is extended, nothing else changes there
+	idle.mu.Lock()
+	b := idle.st.block(0)
+	e := b.entry(0)
+	_, receipt := s.sealer.seal(delivery{idle.id, 0, e.nonce}, s.epoch)
+	idle.mu.Unlock()
+	if err := idle.ChangeVisibility(ctx, receipt, 5*time.Hour); err != nil {
+		t.Fatal(err)
+	}
 	if err := orders.SetMeta(ctx, func(m *Meta) { m.Rewind = 2 * time.Hour }); err != nil {
 		t.Fatal(err)
 	}
@@ -151,11 +163,22 @@ func shelfDelete(t testing.TB, s *Spool, name string, n int) {
 
 func sameDump(t testing.TB, how string, want, got []string) {
 	t.Helper()
-	if i := slices.IndexFunc(got, func(l string) bool { return !slices.Contains(want, l) }); i >= 0 {
-		t.Errorf("%s: found\n  %s", how, got[i])
+	lines := map[string]bool{}
+	for _, l := range want {
+		lines[l] = true
 	}
-	if i := slices.IndexFunc(want, func(l string) bool { return !slices.Contains(got, l) }); i >= 0 {
-		t.Errorf("%s: lost\n  %s", how, want[i])
+	for _, l := range got {
+		if !lines[l] {
+			t.Errorf("%s: found\n  %s", how, l)
+			break
+		}
+		delete(lines, l)
+	}
+	for _, l := range want {
+		if lines[l] {
+			t.Errorf("%s: lost\n  %s", how, l)
+			break
+		}
 	}
 }
 
@@ -573,4 +596,209 @@ func TestManyRewinds(t *testing.T) {
 	}
 	shelfLook(t, "with index", dir, want)
 	shelfLook(t, "without index", copied, want)
+}
+
+// TestChangesInMidCheckpoint: a checkpoint saves the blocks of a queue one after the other while it is used. What
+// happens after some blocks are saved, and before others and the queue itself are, is taken from the log where the index
+// does not have it, and only there.
+func TestChangesInMidCheckpoint(t *testing.T) {
+	type held struct{ early, late []*Delivery } // of blocks that are saved before and behind the changes
+	for name, change := range map[string]func(t *testing.T, s *Spool, q *Queue, h held) error{
+		"delete and rewind": func(t *testing.T, s *Spool, q *Queue, h held) error {
+			err := errors.Join(h.early[0].Delete(t.Context()), h.late[0].Delete(t.Context()))
+			n, rewound := q.Rewind(t.Context(), h.early[0].EnqueuedAt)
+			if n != 2 {
+				t.Errorf("Rewind = %d, want 2", n)
+			}
+			return errors.Join(err, rewound, h.early[1].Delete(t.Context()), h.late[1].Delete(t.Context()))
+		},
+		"delete and drop": func(t *testing.T, s *Spool, q *Queue, h held) error {
+			err := errors.Join(h.early[0].Delete(t.Context()), h.late[0].Delete(t.Context()),
+				q.SetMeta(t.Context(), func(m *Meta) { m.Rewind = 0 }),
+				h.early[1].Delete(t.Context()), h.late[1].Delete(t.Context()),
+				q.SetMeta(t.Context(), func(m *Meta) { m.Rewind = time.Hour }),
+				h.early[2].Delete(t.Context()), h.late[2].Delete(t.Context()))
+			if n, err := q.Rewind(t.Context(), h.early[0].EnqueuedAt); n != 2 || err != nil {
+				t.Errorf("Rewind = %d, %v, want 2", n, err)
+			}
+			return err
+		},
+		"purge": func(t *testing.T, s *Spool, q *Queue, h held) error {
+			err := q.Purge(t.Context())
+			shelfSend(t, s, "bulk", 3)
+			return err
+		},
+		"leases": func(t *testing.T, s *Spool, q *Queue, h held) error {
+			err := errors.Join(h.early[0].Release(t.Context(), 0), h.late[0].Release(t.Context(), 0),
+				h.early[1].Release(t.Context(), time.Hour), h.late[1].Extend(t.Context(), time.Hour))
+			_, again := q.Receive(t.Context())
+			return errors.Join(err, again)
+		},
+		"sends": func(t *testing.T, s *Spool, q *Queue, h held) error {
+			shelfSend(t, s, "bulk", 2000)
+			return h.late[5].Delete(t.Context())
+		},
+		"drop the queue": func(t *testing.T, s *Spool, q *Queue, h held) error {
+			_, err := s.CreateQueue(t.Context(), "new", Meta{})
+			return errors.Join(err, s.DeleteQueue(t.Context(), "bulk"))
+		},
+		"history forgotten": func(t *testing.T, s *Spool, q *Queue, h held) error {
+			err := errors.Join(h.early[0].Delete(t.Context()), h.late[0].Delete(t.Context()))
+			for i := range maxEvents + 50 {
+				to := time.Now()
+				if i == 0 {
+					to = h.early[0].EnqueuedAt
+				}
+				if _, e := q.Rewind(t.Context(), to); e != nil {
+					return e
+				}
+			}
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			s := shelfOpen(t, dir)
+			q, err := s.CreateQueue(t.Context(), "bulk", Meta{Rewind: time.Hour})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var h held
+			for n := range 20 {
+				shelfSend(t, s, "bulk", MaxBatch)
+				got, err := q.ReceiveBatch(t.Context(), MaxBatch, Visibility(10*time.Hour))
+				if err != nil || len(got) != MaxBatch {
+					t.Fatal(len(got), err)
+				}
+				if n == 0 {
+					h.early = got
+				}
+				h.late = got
+			}
+			s.keeper.checkpoint()
+			for _, d := range append(h.early[100:110], h.late[100:110]...) { // blocks that have changed are saved
+				if err := d.Extend(t.Context(), 11*time.Hour); err != nil {
+					t.Fatal(err)
+				}
+			}
+			q.mu.Lock()
+			q.st.each(func(*summary) bool { return false }, func(b *block) bool {
+				b.dirty = true
+				return true
+			})
+			q.mu.Unlock()
+			ix := &hooked{Index: s.keeper.shelf.index}
+			changed := false
+			ix.hook = func(op string, before bool) error {
+				q.mu.Lock()
+				early, late := q.st.block(0), q.st.block(19)
+				between := early != nil && late != nil && !early.dirty && late.dirty
+				q.mu.Unlock()
+				if between && !changed {
+					changed = true
+					if err := change(t, s, q, h); err != nil {
+						t.Error(err)
+					}
+				}
+				return nil
+			}
+			s.keeper.shelf.index = ix
+			s.keeper.checkpoint()
+			s.keeper.shelf.index = ix.Index
+			if !changed {
+				t.Fatal("nothing was changed in the middle")
+			}
+			checkAll(t, s)
+			if err := errors.Join(s.Sync(t.Context()), s.keeper.mark(false)); err != nil {
+				t.Fatal(err)
+			}
+			want := dump(t, s)
+			image, plain := t.TempDir(), t.TempDir()
+			copyTree(t, dir, image)
+			copyTree(t, dir, plain)
+			if err := errors.Join(s.Close(), os.RemoveAll(filepath.Join(plain, "index")), os.RemoveAll(filepath.Join(plain, "index.ok"))); err != nil {
+				t.Fatal(err)
+			}
+			if !shelfLook(t, "crashed", image, want) {
+				t.Error("the index is not used")
+			}
+			shelfLook(t, "without index", plain, want)
+		})
+	}
+}
+
+// TestLapseBeforeTheRule: a lease that was over before a dead-letter rule was set is not judged by it after an Open.
+func TestLapseBeforeTheRule(t *testing.T) {
+	for _, indexed := range []bool{false, true} {
+		dir := t.TempDir()
+		s := shelfOpen(t, dir)
+		if _, err := s.CreateQueue(t.Context(), "dead", Meta{}); err != nil {
+			t.Fatal(err)
+		}
+		q, err := s.CreateQueue(t.Context(), "q", Meta{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		shelfSend(t, s, "q", 3)
+		if _, err := q.ReceiveBatch(t.Context(), 2, Visibility(2*time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		if indexed {
+			s.keeper.checkpoint() // leased
+		}
+		quiesce(t, s)
+		if err := q.SetMeta(t.Context(), func(m *Meta) { m.DeadLetter = &DeadLetter{Queue: "dead", MaxReceives: 1} }); err != nil {
+			t.Fatal(err)
+		}
+		want := dump(t, s)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if used := shelfLook(t, "lapsed", dir, want); used != indexed {
+			t.Errorf("index used: %t, want %t", used, indexed)
+		}
+	}
+}
+
+// TestQueueIDsAreNotUsedAgain: not even when every record of the queue that had the highest one is gone.
+func TestQueueIDsAreNotUsedAgain(t *testing.T) {
+	dir := t.TempDir()
+	s := shelfOpen(t, dir)
+	for _, name := range []string{"q", "gone"} {
+		if _, err := s.CreateQueue(t.Context(), name, Meta{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.DeleteQueue(t.Context(), "gone"); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		shelfSend(t, s, "q", 1000)
+		shelfDelete(t, s, "q", 1000)
+		s.keeper.checkpoint()
+		s.keeper.reclaim()
+		if at := s.keeper.at.Load(); int64(s.disk.Start()) > at {
+			t.Errorf("the log begins at %d, the checkpoint is at %d", s.disk.Start(), at)
+		}
+	}
+	if s.disk.Start() == 0 {
+		t.Error("nothing was given back")
+	}
+	shelfSend(t, s, "q", 1500) // no checkpoint knows of these
+	shelfDelete(t, s, "q", 1500)
+	s.keeper.reclaim()
+	if at := s.keeper.at.Load(); int64(s.disk.Start()) > at {
+		t.Errorf("the log begins at %d, the checkpoint is at %d", s.disk.Start(), at)
+	}
+	if err := errors.Join(s.Close(), os.RemoveAll(filepath.Join(dir, "index")), os.RemoveAll(filepath.Join(dir, "index.ok"))); err != nil {
+		t.Fatal(err)
+	}
+	s = shelfOpen(t, dir)
+	q, err := s.CreateQueue(t.Context(), "new", Meta{})
+	if err != nil || q.id != 3 {
+		t.Errorf("a new queue has the id %d, %v, want 3", q.id, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
 }

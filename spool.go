@@ -235,8 +235,6 @@ func (s *Spool) failWaiters(err error) {
 	}
 }
 
-// ---- queues --------------------------------------------------------------------------------------------------------
-
 // fold is a name as uniqueness sees it.
 func fold(name string) string { return strings.ToLower(name) }
 

@@ -1,0 +1,231 @@
+package spool
+
+import (
+	"math"
+
+	"github.com/spoolmq/spool/store"
+)
+
+// This file finds the blocks and messages of a queue, and lets blocks go that have become empty.
+
+// block returns a block by number, or nil when nothing of it is left.
+func (st *state) block(number uint64) *block {
+	i := number>>summaryBits - st.base
+	if i >= uint64(len(st.dir)) || st.dir[i] == nil {
+		return nil
+	}
+	s := st.dir[i]
+	if j := int(number & summaryMask); j < len(s.blocks) {
+		return s.blocks[j]
+	}
+	return nil
+}
+
+// locate returns the block of a message, brought up to date, and the message's offset in it. The block is nil when
+// nothing of it is left.
+func (st *state) locate(seq uint64) (*block, int) {
+	b := st.block(seq >> blockBits)
+	if b != nil {
+		st.refresh(b)
+	}
+	return b, int(seq & blockMask)
+}
+
+// ensure returns the block of a message, made if need be.
+func (st *state) ensure(seq uint64) *block {
+	number := seq >> blockBits
+	if b := st.block(number); b != nil {
+		return b
+	}
+	want := number >> summaryBits
+	if len(st.dir) == 0 {
+		st.base = want
+	}
+	for want < st.base {
+		st.dir = append([]*summary{nil}, st.dir...)
+		st.base--
+	}
+	for want >= st.base+uint64(len(st.dir)) {
+		st.dir = append(st.dir, nil)
+	}
+	s := st.dir[want-st.base]
+	if s == nil {
+		s = &summary{number: want}
+		st.dir[want-st.base] = s
+	}
+	j := int(number & summaryMask)
+	for len(s.blocks) <= j {
+		s.blocks = append(s.blocks, nil)
+	}
+	b := newBlock(number, s, st.history.Generation())
+	s.blocks[j] = b
+	return b
+}
+
+// each calls f for every block in order until it answers false. Summaries for which skip answers true are passed over.
+func (st *state) each(skip func(*summary) bool, f func(*block) bool) {
+	for _, s := range st.dir {
+		if s == nil || skip(s) {
+			continue
+		}
+		for _, b := range s.blocks {
+			if b != nil && !f(b) {
+				return
+			}
+		}
+	}
+}
+
+// oldest returns the oldest active message.
+func (st *state) oldest() (*block, int) {
+	if st.count[active] == 0 {
+		return nil, 0
+	}
+	for _, s := range st.dir {
+		if s == nil || s.count[active] == 0 {
+			continue
+		}
+		b := s.blocks[s.active.next(0)]
+		st.refresh(b)
+		return b, b.active.next(0)
+	}
+	return nil, 0
+}
+
+// oldestHidden returns the oldest message that is active but for its send's level.
+func (st *state) oldestHidden() (*block, int) {
+	for seq := st.veiled; st.count[hidden] > 0 && seq < st.next; {
+		b := st.block(seq >> blockBits)
+		if b != nil {
+			if off := b.hidden.next(int(seq & blockMask)); off >= 0 {
+				st.veiled = b.first() + uint64(off)
+				return b, off
+			}
+		}
+		seq = (seq>>blockBits + 1) << blockBits
+	}
+	return nil, 0
+}
+
+// alive tells whether a kind is an undeleted message that the counters show.
+func alive(k kind) bool { return k == active || k == inactive || k == delayed || k == moving }
+
+func (s *summary) alive() int32 {
+	return s.count[active] + s.count[inactive] + s.count[delayed] + s.count[moving]
+}
+
+func (b *block) alive() int32 {
+	return b.count[active] + b.count[inactive] + b.count[delayed] + b.count[moving]
+}
+
+// oldestAlive returns the oldest undeleted message that is not hidden.
+func (st *state) oldestAlive() (b *block, off int) {
+	st.each(func(s *summary) bool { return s.alive() == 0 }, func(c *block) bool {
+		if c.alive() == 0 {
+			return true
+		}
+		st.refresh(c)
+		for off = c.next(0); off >= 0 && !alive(c.kind(off)); {
+			off = c.next(off + 1)
+		}
+		b = c
+		return false
+	})
+	return b, off
+}
+
+// lowest returns the position of the lowest record that a message still needs, or limit when that is lower.
+func (st *state) lowest(limit store.Position) store.Position {
+	st.each(func(s *summary) bool { return s.total() == 0 }, func(b *block) bool {
+		if b.total() > 0 && b.places.low < limit {
+			limit = min(limit, st.sink(b))
+		}
+		return true
+	})
+	return limit
+}
+
+// sink makes a block's lower bound of positions exact, and returns it.
+func (st *state) sink(b *block) store.Position {
+	st.refresh(b)
+	low := store.Position(math.MaxUint64)
+	for off := b.next(0); off >= 0; off = b.next(off + 1) {
+		low = min(low, st.cursor.get(&b.places, off).pos)
+	}
+	b.places.low = low
+	return low
+}
+
+// from returns the first block at or behind a number, or nil.
+func (st *state) from(number uint64) *block {
+	i, j := uint64(0), int(number&summaryMask)
+	if want := number >> summaryBits; want >= st.base {
+		i = min(want-st.base, uint64(len(st.dir)))
+	} else {
+		j = 0
+	}
+	for _, s := range st.dir[i:] {
+		if s != nil && j < len(s.blocks) {
+			for _, b := range s.blocks[j:] {
+				if b != nil {
+					return b
+				}
+			}
+		}
+		j = 0
+	}
+	return nil
+}
+
+// retire lets the last block go, which stays while it can still take messages, when a new one begins and it is empty.
+func (st *state) retire(next uint64) {
+	if next == 0 {
+		return
+	}
+	if b := st.block(next - 1); b != nil && b.total() == 0 {
+		st.forget(b)
+	}
+}
+
+// prune lets an emptied block go, unless new messages still go there.
+func (st *state) prune(b *block) {
+	if b.total() == 0 && st.next>>blockBits != b.number && !st.replaying {
+		st.forget(b)
+	}
+}
+
+func (st *state) forget(b *block) {
+	s := b.owner
+	st.leave(b)
+	s.blocks[b.number&summaryMask] = nil
+	if b.rewind != nil {
+		st.index.Remove(b.rewind)
+	}
+	if st.cursor.of == &b.places {
+		st.cursor = cursor{}
+	}
+	last := st.next >> blockBits >> summaryBits
+	if s.total() == 0 && s.number != last && s.empty() {
+		st.dir[s.number-st.base] = nil
+	}
+	for len(st.dir) > 0 && st.dir[0] == nil {
+		st.dir = st.dir[1:]
+		st.base++
+	}
+}
+
+// leave notes that a block's records in the index are superfluous.
+func (st *state) leave(b *block) {
+	if b.savedPlaces > 0 {
+		st.left = append(st.left, shelved{b.number, b.saved, b.savedPlaces})
+	}
+}
+
+func (s *summary) empty() bool {
+	for _, b := range s.blocks {
+		if b != nil {
+			return false
+		}
+	}
+	return true
+}
