@@ -199,7 +199,7 @@ func (d *driver) run() {
 			steps = 120
 		}
 		if d.mid {
-			steps /= 2
+			steps /= 3
 		}
 	}
 	if d.beside && d.stop == nil {
