@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"math/bits"
 
 	"github.com/spoolmq/spool/store"
 )
@@ -198,6 +199,21 @@ func (b *block) fits() error {
 			return fmt.Errorf("%w: block %d, entry %d", errShelf, b.number, off)
 		}
 		last = off
+	}
+	kept := 0
+	for i := range b.entries {
+		if b.entries[i].kind == rewindable {
+			kept++
+		}
+	}
+	for i, w := range b.deleted {
+		kept -= bits.OnesCount64(w)
+		if w&b.active[i] != 0 {
+			return fmt.Errorf("%w: block %d has messages that are active and deleted", errShelf, b.number)
+		}
+	}
+	if kept != 0 {
+		return fmt.Errorf("%w: block %d has deletions without entries", errShelf, b.number)
 	}
 	if b.active.next(b.places.n) >= 0 || b.deleted.next(b.places.n) >= 0 {
 		return fmt.Errorf("%w: block %d has bits beyond its %d messages", errShelf, b.number, b.places.n)

@@ -44,7 +44,7 @@ func (q *Queue) open(pos store.Position, seq uint64, size int) (m stored, err er
 		to = sendRecord{queue: x.queue, seq: x.seq, at: x.at, epoch: x.epoch, attrs: x.attrs}
 		m.origin = x.origin
 	}
-	if d.done() != nil || to.queue != q.id || to.seq != seq || len(r.Body) != size || to.attrs > size {
+	if d.done() != nil || to.queue != q.id || to.seq != seq || len(r.Body) != size || to.attrs < 0 || to.attrs > size {
 		return m, storeError(&store.CorruptError{File: "log", Offset: int64(pos),
 			Reason: fmt.Sprintf("record of queue %d, message %d with %d bytes; want queue %d, message %d with %d", to.queue, to.seq, len(r.Body), q.id, seq, size)})
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"hash/crc32"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -96,6 +97,7 @@ type group struct {
 type call struct {
 	wake  chan signal // capacity 1
 	level Level
+	pos   Position
 }
 
 type signal uint8
@@ -346,7 +348,7 @@ func (c *Committer) Sync() error {
 // park puts a call where the leader of its stage will find it. Caller holds mu.
 func (c *Committer) park(pos Position, level Level) *call {
 	w := c.parked.Get().(*call)
-	w.level = level
+	w.level, w.pos = level, pos
 	switch {
 	case pos < c.written:
 		c.waiting = append(c.waiting, w)
@@ -466,6 +468,13 @@ func (c *Committer) leadSync() {
 	for _, w := range calls {
 		w.wake <- signalDone
 	}
+	c.waiting = slices.DeleteFunc(c.waiting, func(w *call) bool {
+		covered := w.pos < upTo // it came while the sync ran, for what had been written before
+		if covered {
+			w.wake <- signalDone
+		}
+		return covered
+	})
 	c.appointWriter()
 	if !c.writing {
 		c.appointSyncer() // a writer does so itself, for what it writes as well
