@@ -61,7 +61,9 @@ func (l *Log) startSpace() {
 	l.space.quit = make(chan struct{})
 	l.space.done = make(chan struct{})
 	go l.tend()
-	l.space.wake() // the reserve is filled
+	if l.reserveMost > 0 {
+		l.space.wake() // the reserve is filled
+	}
 }
 
 // tend is the goroutine.
