@@ -179,7 +179,8 @@ func (q *Queue) dueFeeder(now int64) *Queue {
 }
 
 // settle takes everything into account that is due at the instant it begins, and returns that instant, or the later one
-// that somebody else has looked at meanwhile: it lets others have mu between steps. Dead letters are moved, and have reached their level, when it returns. Caller holds mu.
+// that somebody else has looked at meanwhile: it lets others have mu between steps. Dead letters are moved, and have
+// reached their level, when it returns. Caller holds mu.
 func (q *Queue) settle() (now int64) {
 	now = q.spool.now()
 	for q.st.wake() <= now || q.inMotion() {
