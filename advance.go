@@ -7,11 +7,11 @@ import (
 )
 
 // advance takes into account what fell due up to now, in one step of bounded size, and tells whether there is more to
-// do: then the caller makes st.moves, may let others have the lock, and calls again. The order is that of what decides:
+// do: then the caller makes st.moves, reads st.wanted, may let others have the lock, and calls again. The order is that of what decides:
 // leases that ended may become moves, then ages, then the ends of lives.
 func (st *state) advance(now int64) (more bool) {
 	st.observe(now)
-	if st.wheel.Advance(now, stepSize, st.due) || len(st.moves) >= stepSize {
+	if st.wheel.Advance(now, stepSize, st.due) || len(st.moves) >= stepSize || len(st.wanted) > 0 {
 		return true
 	}
 	if st.ageAt <= now && st.agePass(now) || len(st.moves) > 0 {
@@ -28,8 +28,14 @@ func (st *state) advance(now int64) (more bool) {
 	return false
 }
 
-// due is the end of a lease or a delay.
+// due is the end of a lease or a delay, or the earliest one in a block that is away.
 func (st *state) due(seq uint64, at int64) {
+	if seq&awayBit != 0 {
+		b := st.block(seq &^ awayBit)
+		b.away.timer = 0
+		st.here(b)
+		return
+	}
 	b, off := st.locate(seq)
 	if b == nil {
 		return
@@ -60,13 +66,15 @@ func (st *state) agePass(now int64) (more bool) {
 	st.ageAt = never
 	st.each(func(s *summary) bool { return s.total() == 0 }, func(b *block) bool {
 		if b.ageMin <= limit && !more {
-			st.ageBlock(b, limit, int64(dl.MaxAge))
-			more = len(st.moves) >= stepSize
+			if st.here(b) {
+				st.ageBlock(b, limit, int64(dl.MaxAge))
+			}
+			more = len(st.moves) >= stepSize || len(st.wanted) >= pageStep
 		}
 		st.ageAt = min(st.ageAt, after(b.ageMin, int64(dl.MaxAge)))
 		return true
 	})
-	return more
+	return more || len(st.wanted) > 0
 }
 
 // ageBlock moves the messages of one block whose age began at limit or earlier. What ends its life before the move
@@ -90,7 +98,7 @@ func (st *state) ageBlock(b *block, limit, maxAge int64) {
 			continue
 		}
 		if e == nil {
-			e = b.put(off)
+			e = st.put(b, off)
 		}
 		st.move(b, off, e, byAge, after(base, maxAge))
 	}
@@ -104,11 +112,18 @@ func (st *state) expirePass(now int64) {
 		st.expireAt = never
 		return
 	}
-	st.refresh(b)
-	if _, last := b.places.span(); last <= limit && b.count[moving] == 0 && b.count[hidden] == 0 && b.count[pending] == 0 {
+	first, last := b.span()
+	switch {
+	case last <= limit && !b.unsettled():
 		st.empty(b)
 		return
+	case b.body == nil && first > limit:
+		st.expireAt = after(first, int64(st.meta.Retention))
+		return
+	case !st.here(b):
+		return
 	}
+	st.refresh(b)
 	for off := b.next(0); off >= 0; off = b.next(off + 1) {
 		if k := b.kind(off); k != active && k != inactive && k != delayed {
 			continue
@@ -136,13 +151,15 @@ func (st *state) firstAlive() (first *block) {
 
 // empty makes all messages of a block gone.
 func (st *state) empty(b *block) {
-	for i := range b.entries {
-		if e := &b.entries[i]; e.kind != gone {
-			st.disarm(b, e)
+	if b.body != nil {
+		for i := range b.entries {
+			if e := &b.entries[i]; e.kind != gone {
+				st.disarm(b, e)
+			}
 		}
+		b.entries, b.dead = nil, 0
+		b.active, b.deleted, b.hidden = bitmap{}, bitmap{}, bitmap{}
 	}
-	b.entries, b.dead = nil, 0
-	b.active, b.deleted, b.hidden = bitmap{}, bitmap{}, bitmap{}
 	for k := active; k < kinds; k++ {
 		st.tally(b, k, -b.count[k])
 	}
@@ -164,6 +181,18 @@ func (st *state) fadePass(now int64) {
 		st.fadeAt = never
 		return
 	}
+	begin, end := first.span()
+	switch {
+	case first.body == nil && end <= limit:
+		st.tally(first, rewindable, -first.count[rewindable])
+		st.prune(first)
+		return
+	case first.body == nil && begin > limit:
+		st.fadeAt = after(begin, int64(st.meta.Rewind))
+		return
+	case !st.here(first):
+		return
+	}
 	st.refresh(first)
 	for off := first.deleted.next(0); off >= 0; off = first.deleted.next(off + 1) {
 		at := st.cursor.get(&first.places, off).at
@@ -176,7 +205,7 @@ func (st *state) fadePass(now int64) {
 }
 
 // refresh brings a block's bits and entries up to date with the rewinds and drops since it was last looked at. Its
-// counts are right already.
+// counts are right already. It is in memory.
 func (st *state) refresh(b *block) {
 	if b.generation != st.history.Generation() {
 		st.refreshTo(b, math.MaxUint64)
@@ -237,12 +266,15 @@ func (st *state) rewind(from, now int64) (n int64) {
 }
 
 // restore calls f with each block that has rewindable messages enqueued at an instant or later, and their number. Only
-// the block in which the instant lies is looked into.
+// the block in which the instant lies is looked into: caller has checked settledEdge.
 func (st *state) restore(from int64, f func(*block, int32)) {
 	st.index.Ascend(st.index.Find(from), func(r *rewind.Block) bool {
 		b := st.block(r.Number)
 		k := b.count[rewindable]
-		if first, _ := b.places.span(); k > 0 && first < from {
+		if first, _ := b.span(); k > 0 && first < from {
+			if b.body == nil {
+				return true // it ends before that instant
+			}
 			st.refresh(b)
 			k = st.countDeleted(b, func(at int64) bool { return at >= from })
 		}
@@ -263,12 +295,13 @@ func (st *state) countDeleted(b *block, in func(at int64) bool) (n int32) {
 	return n
 }
 
-// narrow ends every rewindable message enqueued at an instant or earlier, by counts as rewind does.
+// narrow ends every rewindable message enqueued at an instant or earlier, by counts as rewind does. Caller has checked
+// settledEdge of what lies behind the instant.
 func (st *state) narrow(upTo int64) {
 	var emptied []*block
 	st.each(func(s *summary) bool { return s.count[rewindable] == 0 }, func(b *block) bool {
 		k := b.count[rewindable]
-		if first, last := b.places.span(); k > 0 && last > upTo {
+		if first, last := b.span(); k > 0 && last > upTo {
 			if first > upTo {
 				return false
 			}

@@ -16,6 +16,18 @@ func (q *Queue) Attributes(ctx context.Context) (Attributes, error) {
 	}
 	defer q.spool.leave()
 	now, err := q.lock()
+	var oldest time.Time
+	for ; err == nil; now, err = q.lock() {
+		b, off := q.st.oldestAlive()
+		if b == nil {
+			break
+		}
+		if b.body != nil {
+			oldest = instantTime(q.st.cursor.get(&b.places, off).at)
+			break
+		}
+		q.unlock(now)
+	}
 	if err != nil {
 		return Attributes{}, err
 	}
@@ -28,9 +40,7 @@ func (q *Queue) Attributes(ctx context.Context) (Attributes, error) {
 		Rewindable: st.count[rewindable],
 		Sent:       st.shown(), Received: st.received, Deleted: st.erased,
 		CreatedAt: instantTime(st.created), ModifiedAt: instantTime(st.modified),
-	}
-	if b, off := st.oldestAlive(); b != nil {
-		a.Oldest = instantTime(st.cursor.get(&b.places, off).at)
+		Oldest: oldest,
 	}
 	if at, ok := st.wheel.Next(); ok {
 		a.NextDue = instantTime(at)
@@ -51,6 +61,10 @@ func (q *Queue) Peek(ctx context.Context, max int) ([]*Delivery, error) {
 		return nil, err
 	}
 	now, err := q.lock()
+	for err == nil && !q.st.summon(max) {
+		q.unlock(now)
+		now, err = q.lock()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -76,12 +90,15 @@ func (q *Queue) Peek(ctx context.Context, max int) ([]*Delivery, error) {
 	return ds, bad
 }
 
-// look returns the oldest active messages as grants without a lease. Caller holds mu.
+// look returns the oldest active messages as grants without a lease. Caller holds mu and has summoned them.
 func (q *Queue) look(max int) (grants []grant) {
 	st, total := q.st, 0
 	st.each(func(s *summary) bool { return s.count[active] == 0 }, func(b *block) bool {
 		if b.count[active] == 0 {
 			return true
+		}
+		if len(grants) == max {
+			return false
 		}
 		st.refresh(b)
 		for off := b.active.next(0); off >= 0; off = b.active.next(off + 1) {
@@ -134,18 +151,25 @@ func (q *Queue) Rewind(ctx context.Context, to time.Time) (restored int64, err e
 	defer q.spool.leave()
 	c := q.spool.commit
 	need := int64(store.RecordSize(64, 0))
-	now, err := q.admit(need, store.Reserve)
-	if err != nil {
+	if err := q.shorten(); err != nil {
 		return 0, err
 	}
-	from, err := q.rewindStart(to, now)
-	if err != nil {
+	var from int64
+	now, err := q.admit(need, store.Reserve)
+	for err == nil {
+		if from, err = q.rewindStart(to, now); err == nil && q.st.settledEdge(from) {
+			break
+		}
 		q.unlock(now)
 		c.Forgo(need)
+		if err == nil {
+			now, err = q.admit(need, store.Reserve)
+		}
+	}
+	if err != nil {
 		return 0, err
 	}
 	st := q.st
-	q.boundHistory()
 	restored = st.rewind(from, now)
 	r := rewindRecord{queue: q.id, at: now, generation: st.history.Generation() + 1, instant: from, restored: restored}
 	q.scratch = q.scratch[:0]
@@ -165,16 +189,21 @@ func (q *Queue) RewindPreview(ctx context.Context, to time.Time) (restored int64
 		return 0, err
 	}
 	defer q.spool.leave()
-	now, err := q.lock()
-	if err != nil {
-		return 0, err
+	for {
+		now, err := q.lock()
+		if err != nil {
+			return 0, err
+		}
+		from, err := q.rewindStart(to, now)
+		here := err == nil && q.st.settledEdge(from)
+		if here {
+			restored = q.st.restorable(from)
+		}
+		q.unlock(now)
+		if here || err != nil {
+			return restored, err
+		}
 	}
-	defer q.unlock(now)
-	from, err := q.rewindStart(to, now)
-	if err != nil {
-		return 0, err
-	}
-	return q.st.restorable(from), nil
 }
 
 // rewindStart returns the instant from which a rewind to an instant brings messages back. Caller holds mu and has settled.

@@ -71,35 +71,82 @@ type entry struct {
 	kind     kind
 }
 
-// A block is 1,024 consecutive messages of one queue. Its state (bits, counts, entries) changes all the time; its places
-// only grow, unless the cleaner moves messages, and are evicted first.
+// A block is 1,024 consecutive messages of one queue. What is always in memory of it is its stub: counts, and bounds of
+// what falls due. Its body may be put out of memory while the index has it.
 //
 // Invariant: a message's kind is told by exactly one of: a bit in active, a bit in deleted, a bit in hidden, an entry of
 // another kind; an active or rewindable message may have an entry of the same kind beside its bit.
 // Invariant: generation ≤ the queue's; where it is less, the counts are right already, and bits and entries still show
 // the deletions that later events brought back or ended: whoever looks at them calls state.refresh first.
+// Invariant: a block without its body is as the index has it, but for what time and the history have ended or brought
+// back by counts since, and has no message that is hidden, pending or moving.
 type block struct {
-	number  uint64
-	owner   *summary
+	number     uint64
+	owner      *summary
+	count      [kinds]int32
+	generation uint64 // of the queue's history, that bits and entries are up to date with
+	ageMin     int64  // ns; lower bound of the age base of every message that is not leased; MaxInt64 = none
+	rewind     *rewind.Block
+	*body      // nil while it is not in memory
+	away       away
+	saved      shelved
+	wanted     bool // it is in state.wanted
+}
+
+// A body is what of a block is not always in memory.
+type body struct {
 	active  bitmap
 	deleted bitmap
 	hidden  bitmap
-	count   [kinds]int32
-	dead    int32 // entries of kind gone
-
-	generation  uint64         // of the queue's history, that bits and entries are up to date with
-	included    store.Position // replay skips older records: they are in what was loaded
-	saved       store.Position // what the key of its state in the index ends with
-	savedPlaces int            // what the key of its places in the index ends with, their edition; 0 = it is not in the index
-	dirty       bool           // changed since it was saved
-	ageMin      int64          // ns; lower bound of the age base of every message that is not leased; MaxInt64 = none
-
+	dead    int32   // entries of kind gone
+	weight  int32   // bytes, as state.bytes counts them
+	dirty   bool    // changed since it was saved
+	used    bool    // since the pager last looked
 	entries []entry // by off
 	places  places
-	rewind  *rewind.Block
+
+	before, behind *block // in state.resident
+}
+
+// away is what is known of a block whose body is not in memory.
+type away struct {
+	first, last int64          // EnqueuedAt of the first message and of the last one
+	low         store.Position // no message that is here lies below
+	bytes       int64          // contents of the messages that were sent
+	held        int32          // their number
+	due         int64          // ns; the earliest lease or delay ends
+	timer       timer.Handle   // at due; 0 = none
+}
+
+// shelved is what the index has of a block.
+type shelved struct {
+	state      uint64                // turn of its state; 0 = it is not in the index
+	places     int                   // edition of its places
+	included   store.Position        // replay skips older records: they are in it
+	generation uint64                // of the bits and entries there
+	count      [rewindable + 1]int16 // of the bits and entries there
 }
 
 func (b *block) first() uint64 { return b.number << blockBits }
+
+// span returns instants between which all messages were sent.
+func (b *block) span() (first, last int64) {
+	if b.body == nil {
+		return b.away.first, b.away.last
+	}
+	return b.places.span()
+}
+
+// low is a position below which no message lies that is here.
+func (b *block) low() store.Position {
+	if b.body == nil {
+		return b.away.low
+	}
+	return b.places.low
+}
+
+// unsettled tells whether messages are about to change whose change has been recorded already.
+func (b *block) unsettled() bool { return b.count[hidden]+b.count[pending]+b.count[moving] > 0 }
 
 // total is the number of messages of every kind that are here.
 func (b *block) total() int32 {
@@ -390,6 +437,7 @@ func (c *cursor) get(p *places, off int) place {
 }
 
 func newBlock(number uint64, owner *summary, generation uint64) *block {
-	return &block{number: number, owner: owner, generation: generation, ageMin: math.MaxInt64,
-		places: places{low: math.MaxUint64}}
+	return &block{number: number, owner: owner, generation: generation, ageMin: math.MaxInt64, body: newBody()}
 }
+
+func newBody() *body { return &body{places: places{low: math.MaxUint64}} }

@@ -9,76 +9,181 @@ import (
 	"github.com/spoolmq/spool/store"
 )
 
-// Format: the state of a block in the index.
+// Format: what is known of a block without its body.
 //
-//	generation uv, active 128 bytes, deleted 128 bytes, n uv, n × entry
-//	entry   off uv, kind u8, receives uv, rewinds uv, nonce u64, fields u8 (bit 0: due, 1: first, 2: base), then those that are there (u64)
-//
-// Hidden messages are active or delayed here and moving ones leased until the instant at which the block was saved: a
-// checkpoint counts only when the log before it is synced, and a move that was not recorded is due again.
+//	block uv, now u8 (1: its body is needed at once), turn of its state uv, edition of its places uv,
+//	position that they include uv, generation uv, messages active uv, inactive uv, delayed uv, rewindable uv,
+//	EnqueuedAt of the first u64 and of the last u64, lowest position uv, bytes uv, held uv, age base u64, due u64
+func encodeStub(e *encoder, b *block) {
+	at, s := b.stub(), &b.saved
+	e.uv(b.number)
+	e.flag(b.body != nil && (b.dirty || b.unsettled()))
+	e.uv(s.state)
+	e.uv(uint64(s.places))
+	e.uv(uint64(s.included))
+	e.uv(s.generation)
+	for _, n := range s.count[active:] {
+		e.uv(uint64(n))
+	}
+	e.at(at.first)
+	e.at(at.last)
+	e.uv(uint64(at.low))
+	e.uv(uint64(at.bytes))
+	e.uv(uint64(at.held))
+	e.at(b.ageMin)
+	e.at(at.due)
+}
 
-func encodeState(e *encoder, b *block, now int64) {
-	e.uv(b.generation)
-	for i, w := range b.active {
-		e.u64(w | b.hidden[i])
+// stub is what would be known of the block if it were away now.
+func (b *block) stub() away {
+	if b.body == nil {
+		return b.away
 	}
-	for _, w := range b.deleted {
-		e.u64(w)
+	p := &b.places
+	first, last := p.span()
+	return away{first: first, last: last, low: p.low, bytes: p.bytes, held: int32(p.held), due: b.away.due}
+}
+
+// decodeStub is encodeStub's inverse, but for the block's number.
+func decodeStub(d *decoder, b *block) (now bool) {
+	now = d.flag()
+	s := &b.saved
+	s.state, s.places, s.included, s.generation = d.uv(), int(d.uv()), store.Position(d.uv()), d.uv()
+	for k := active; k <= rewindable; k++ {
+		n := d.uv()
+		if n > blockSize {
+			d.bad = true
+			return false
+		}
+		s.count[k], b.count[k] = int16(n), int32(n)
 	}
+	b.away = away{first: d.at(), last: d.at(), low: store.Position(d.uv()), bytes: int64(d.uv()), held: int32(d.uv())}
+	b.ageMin, b.away.due = d.at(), d.at()
+	return now
+}
+
+// Format: the state of a block in the index. Numbers of an entry are differences to those of the entry before it.
+//
+//	shape u8 (bit 0: active is there, 1: deleted), active 128 bytes, deleted 128 bytes, n uv, n × entry
+//	entry   off uv (the difference less 1), tag u8: bits 0–2 kind, 3 nonce, 4 due, 5 first, 6 base, 7 counts; those that
+//	        are there: nonce zz, due zz, first zz, base zz (the difference to due, when that is there), receives uv,
+//	        rewinds uv
+//
+// Without bit 7 a message with a nonce has been received once, one without never, and neither was rewound. Hidden messages are active or delayed here and moving
+// ones leased until the instant at which the block was saved: a checkpoint counts only when the log before it is synced,
+// and a move that was not recorded is due again.
+const (
+	tagKind  = 7
+	tagNonce = 1 << 3
+	tagDue   = 1 << 4
+	tagFirst = 1 << 5
+	tagBase  = 1 << 6
+	tagCount = 1 << 7
+)
+
+// encodeState writes a block's state and returns the earliest end of a lease or delay in it.
+func encodeState(e *encoder, b *block, now int64) (due int64) {
+	seen := b.active
+	for i, w := range b.hidden {
+		seen[i] |= w
+	}
+	shape := byte(0)
+	for i, m := range []*bitmap{&seen, &b.deleted} {
+		if *m != (bitmap{}) {
+			shape |= 1 << i
+		}
+	}
+	e.u8(shape)
+	for i, m := range []*bitmap{&seen, &b.deleted} {
+		for _, w := range m {
+			if shape&(1<<i) != 0 {
+				e.u64(w)
+			}
+		}
+	}
+	due = never
 	e.uv(uint64(len(b.entries) - int(b.dead)))
+	before := entry{}
 	for i := range b.entries {
-		if x := &b.entries[i]; x.kind != gone {
-			encodeEntry(e, x, now)
+		if b.entries[i].kind == gone {
+			continue
 		}
+		x := b.entries[i]
+		switch x.kind {
+		case pending:
+			x.kind = delayed
+		case moving:
+			x.kind, x.due = inactive, now
+		case hidden:
+			x.kind = active
+		}
+		if x.kind == inactive || x.kind == delayed {
+			due = min(due, x.due)
+		}
+		encodeEntry(e, &x, &before)
+	}
+	return due
+}
+
+// encodeEntry writes an entry behind another one, which it then becomes but for the numbers that it does not have.
+func encodeEntry(e *encoder, x, before *entry) {
+	tag, usual := byte(x.kind), uint32(0)
+	for i, v := range [...]int64{int64(x.nonce), x.due, x.first, x.base} {
+		if v != 0 {
+			tag |= tagNonce << i
+		}
+	}
+	if x.nonce != 0 {
+		usual = 1
+	}
+	if x.receives != usual || x.rewinds != 0 {
+		tag |= tagCount
+	}
+	e.uv(uint64(x.off) - uint64(before.off))
+	e.u8(tag)
+	before.off = x.off + 1
+	if x.nonce != 0 {
+		e.zz(int64(x.nonce - before.nonce))
+		before.nonce = x.nonce
+	}
+	if x.due != 0 {
+		e.zz(x.due - before.due)
+		before.due, before.base = x.due, x.due
+	}
+	if x.first != 0 {
+		e.zz(x.first - before.first)
+		before.first = x.first
+	}
+	if x.base != 0 {
+		e.zz(x.base - before.base)
+		before.base = x.base
+	}
+	if tag&tagCount != 0 {
+		e.uv(uint64(x.receives))
+		e.uv(uint64(x.rewinds))
 	}
 }
 
-func encodeEntry(e *encoder, x *entry, now int64) {
-	k, due := x.kind, x.due
-	switch k {
-	case pending:
-		k = delayed
-	case moving:
-		k, due = inactive, now
-	case hidden:
-		k = active
-	}
-	fields := byte(0)
-	for i, v := range [...]int64{due, x.first, x.base} {
-		if v != 0 {
-			fields |= 1 << i
+// decodeState reads a block's state.
+func decodeState(d *decoder, b *body) error {
+	shape := d.u8()
+	for i, m := range []*bitmap{&b.active, &b.deleted} {
+		for w := range m {
+			if shape&(1<<i) != 0 {
+				m[w] = d.u64()
+			}
 		}
 	}
-	e.uv(uint64(x.off))
-	e.u8(byte(k))
-	e.uv(uint64(x.receives))
-	e.uv(uint64(x.rewinds))
-	e.u64(x.nonce)
-	e.u8(fields)
-	for _, v := range [...]int64{due, x.first, x.base} {
-		if v != 0 {
-			e.at(v)
-		}
-	}
-}
-
-func decodeState(d *decoder, b *block) error {
-	b.generation = d.uv()
-	for i := range b.active {
-		b.active[i] = d.u64()
-	}
-	for i := range b.deleted {
-		b.deleted[i] = d.u64()
-	}
-	n := d.count(12)
+	n := d.count(2)
 	if n > blockSize {
 		return errShelf
 	}
 	if n > 0 {
 		b.entries = make([]entry, 0, n)
 	}
+	before := entry{}
 	for range n {
-		b.entries = append(b.entries, decodeEntry(d))
+		b.entries = append(b.entries, decodeEntry(d, &before))
 	}
 	if d.done() != nil {
 		return errShelf
@@ -86,14 +191,31 @@ func decodeState(d *decoder, b *block) error {
 	return nil
 }
 
-func decodeEntry(d *decoder) (x entry) {
-	x.off, x.kind = uint16(d.uv()), kind(d.u8())
-	x.receives, x.rewinds, x.nonce = uint32(d.uv()), uint32(d.uv()), d.u64()
-	fields := d.u8()
-	for i, v := range [...]*int64{&x.due, &x.first, &x.base} {
-		if fields&(1<<i) != 0 {
-			*v = d.at()
-		}
+func decodeEntry(d *decoder, before *entry) (x entry) {
+	off, tag := d.uv(), d.u8()
+	if off > blockMask {
+		d.bad = true
+	}
+	x.off, x.kind = before.off+uint16(off), kind(tag&tagKind)
+	before.off = x.off + 1
+	if tag&tagNonce != 0 {
+		before.nonce += uint64(d.zz())
+		x.nonce, x.receives = before.nonce, 1
+	}
+	if tag&tagDue != 0 {
+		before.due += d.zz()
+		x.due, before.base = before.due, before.due
+	}
+	if tag&tagFirst != 0 {
+		before.first += d.zz()
+		x.first = before.first
+	}
+	if tag&tagBase != 0 {
+		before.base += d.zz()
+		x.base = before.base
+	}
+	if tag&tagCount != 0 {
+		x.receives, x.rewinds = uint32(d.uv()), uint32(d.uv())
 	}
 	return x
 }
@@ -178,8 +300,8 @@ func decodeMoved(d *decoder, n int) (side []moved, err error) {
 	return side, nil
 }
 
-// fits checks what was read of a block against itself.
-func (b *block) fits() error {
+// fits checks what was read of a block against itself and against what is known of it.
+func (b *body) fits(at shelved) error {
 	last := -1
 	for i := range b.entries {
 		e := &b.entries[i]
@@ -196,27 +318,41 @@ func (b *block) fits() error {
 			ok = false
 		}
 		if !ok {
-			return fmt.Errorf("%w: block %d, entry %d", errShelf, b.number, off)
+			return fmt.Errorf("%w: entry %d", errShelf, off)
 		}
 		last = off
 	}
-	kept := 0
-	for i := range b.entries {
-		if b.entries[i].kind == rewindable {
-			kept++
-		}
-	}
 	for i, w := range b.deleted {
-		kept -= bits.OnesCount64(w)
 		if w&b.active[i] != 0 {
-			return fmt.Errorf("%w: block %d has messages that are active and deleted", errShelf, b.number)
+			return fmt.Errorf("%w: messages are active and deleted", errShelf)
 		}
 	}
-	if kept != 0 {
-		return fmt.Errorf("%w: block %d has deletions without entries", errShelf, b.number)
+	count, kept := b.counted()
+	if kept != count[rewindable] {
+		return fmt.Errorf("%w: deletions without entries", errShelf)
+	}
+	if count != at.count {
+		return fmt.Errorf("%w: active, inactive, delayed and rewindable are %v, want %v", errShelf, count[active:], at.count[active:])
 	}
 	if b.active.next(b.places.n) >= 0 || b.deleted.next(b.places.n) >= 0 {
-		return fmt.Errorf("%w: block %d has bits beyond its %d messages", errShelf, b.number, b.places.n)
+		return fmt.Errorf("%w: bits beyond the %d messages", errShelf, b.places.n)
 	}
 	return nil
+}
+
+// counted counts the messages of a body that was read, and the entries of rewindable ones.
+func (b *body) counted() (count [rewindable + 1]int16, kept int16) {
+	for i, w := range b.deleted {
+		count[active] += int16(bits.OnesCount64(b.active[i]))
+		count[rewindable] += int16(bits.OnesCount64(w))
+	}
+	for i := range b.entries {
+		switch k := b.entries[i].kind; k {
+		case rewindable:
+			kept++
+		case inactive, delayed:
+			count[k]++
+		}
+	}
+	return count, kept
 }

@@ -34,24 +34,41 @@ func (k *keeper) checkpoint() {
 		return
 	}
 	k.spool.log.Warn("no checkpoint", "error", err)
-	if !errors.Is(err, errSuspended) {
-		k.abandon()
+	k.checkpointFailed(err)
+}
+
+// checkpointFailed goes on when the index could not be written: without room the last checkpoint stands, and anything
+// else is the end of this index.
+func (k *keeper) checkpointFailed(err error) {
+	if !errors.Is(err, errSuspended) && !errors.Is(err, store.ErrNoSpace) {
+		k.abandon(err)
 	}
 }
 
 // errSuspended says that there is no room for a checkpoint: the last one stands, and so does the index.
 var errSuspended = errors.New("checkpoints are suspended")
 
-// abandon gives the index up; the next checkpoint makes it anew from memory.
-func (k *keeper) abandon() {
+// abandon gives the index up; the next checkpoint makes it anew from memory. When memory does not have all, the next
+// Open does, from the log.
+func (k *keeper) abandon(err error) {
 	s := k.spool
+	queues := s.snapshotQueues()
+	for _, q := range queues {
+		q.mu.Lock()
+		away := q.st.out > 0
+		q.mu.Unlock()
+		if away {
+			s.indexFailed(err)
+			return
+		}
+	}
 	k.shelf.drop()
 	k.at.Store(int64(s.disk.Start()))
-	for _, q := range s.snapshotQueues() {
+	for _, q := range queues {
 		q.mu.Lock()
 		q.saved, q.st.left, q.st.touched = 0, nil, true
 		q.st.each(func(*summary) bool { return false }, func(b *block) bool {
-			b.saved, b.savedPlaces, b.dirty = 0, 0, true
+			b.saved, b.dirty = shelved{}, true
 			return true
 		})
 		q.mu.Unlock()
@@ -73,10 +90,7 @@ func (k *keeper) writeCheckpoint(deadline time.Time) error {
 			return fmt.Errorf("%w: %w", errSuspended, err)
 		}
 	}
-	if err := sh.index.Apply(nil); errors.Is(err, store.ErrNoSpace) {
-		return fmt.Errorf("%w: %w", errSuspended, err)
-	}
-	if err := sh.sweep(); err != nil {
+	if err := k.prepare(); err != nil {
 		return err
 	}
 	from := s.commit.Boundary()
@@ -89,22 +103,21 @@ func (k *keeper) writeCheckpoint(deadline time.Time) error {
 		if !deadline.IsZero() && time.Now().After(deadline) {
 			return fmt.Errorf("%w: it took too long", errSuspended)
 		}
-		pos, err := k.shelveQueue(q, deadline)
+		turn, err := k.shelveQueue(q, deadline)
 		if err != nil {
 			return err
 		}
-		if pos > 0 {
-			ids = append(ids, shelvedQueue{q.id, pos})
+		if turn > 0 {
+			ids = append(ids, shelvedQueue{q.id, turn})
 		}
 	}
-	pages, err := sh.putPages(ids, from)
-	if err != nil {
+	if err := sh.putPages(ids); err != nil {
 		return err
 	}
 	if err := errors.Join(sh.flush(), s.commit.Sync(), sh.index.Sync()); err != nil {
 		return err
 	}
-	if err := sh.putCheckpoint(from, lastID, idPos, pages); err != nil {
+	if err := sh.putCheckpoint(from, lastID, idPos); err != nil {
 		return err
 	}
 	k.at.Store(int64(from))
@@ -115,17 +128,32 @@ func (k *keeper) writeCheckpoint(deadline time.Time) error {
 	}
 	s.set.Lock()
 	s.shed = s.shed[len(dropped):]
+	clean := len(s.shed) == 0 // a queue deleted meanwhile has left records
 	s.set.Unlock()
-	return sh.sweep()
+	if err := sh.sweep(); err != nil || !clean {
+		return err
+	}
+	return sh.finish()
+}
+
+// prepare makes the index ready for records: it has room, and nothing of an earlier life that they might be taken for.
+func (k *keeper) prepare() error {
+	if err := k.shelf.index.Apply(nil); errors.Is(err, store.ErrNoSpace) {
+		return fmt.Errorf("%w: %w", errSuspended, err)
+	}
+	if err := k.tidyIndex(); err != nil {
+		return err
+	}
+	return errors.Join(k.shelf.flush(), k.shelf.sweep())
 }
 
 type shelvedQueue struct {
-	id  uint32
-	pos store.Position
+	id   uint32
+	turn uint64
 }
 
-// shelveQueue writes a queue's changes and returns what the key of its record ends with, 0 for a queue that was deleted.
-func (k *keeper) shelveQueue(q *Queue, deadline time.Time) (pos store.Position, err error) {
+// shelveQueue writes a queue's changes and returns the turn of its record, 0 for a queue that was deleted.
+func (k *keeper) shelveQueue(q *Queue, deadline time.Time) (turn uint64, err error) {
 	q.mu.Lock()
 	if q.dropped.Load() || !q.st.touched && q.saved > 0 {
 		defer q.mu.Unlock()
@@ -135,7 +163,7 @@ func (k *keeper) shelveQueue(q *Queue, deadline time.Time) (pos store.Position, 
 		return q.saved, nil
 	}
 	q.st.touched, q.shelving = false, true
-	defer q.shelved()
+	defer func() { q.shelved(err) }()
 	dirty := q.dirtyBlocks()
 	q.mu.Unlock()
 	for len(dirty) > 0 {
@@ -152,16 +180,17 @@ func (k *keeper) shelveQueue(q *Queue, deadline time.Time) (pos store.Position, 
 	return k.shelveRest(q)
 }
 
-func (q *Queue) shelved() {
+func (q *Queue) shelved(err error) {
 	q.mu.Lock()
 	q.shelving = false
+	q.st.touched = q.st.touched || err != nil
 	q.mu.Unlock()
 }
 
 // dirtyBlocks returns the numbers of the blocks that changed. Caller holds mu.
 func (q *Queue) dirtyBlocks() (dirty []uint64) {
 	q.st.each(func(*summary) bool { return false }, func(b *block) bool {
-		if b.dirty || b.generation != q.st.history.Generation() {
+		if b.body != nil && b.dirty {
 			dirty = append(dirty, b.number)
 		}
 		return true
@@ -174,90 +203,114 @@ func (k *keeper) shelveBlocks(q *Queue, numbers []uint64) error {
 	var changes []store.Change
 	s, sh := k.spool, k.shelf
 	q.mu.Lock()
-	pos, now := s.commit.Appended(), s.now()
+	pos, now, turn := s.commit.Appended(), s.now(), sh.next()
 	for _, number := range numbers {
 		b := q.st.block(number)
-		if b == nil || b.places.n == 0 {
+		if b == nil || b.body == nil || b.places.n == 0 {
 			continue
 		}
 		q.st.refresh(b)
-		if b.savedPlaces > 0 && b.saved != pos {
-			sh.discard(key(keyState, uint64(q.id), number, uint64(b.saved)))
+		if b.saved.state > 0 {
+			sh.discard(key(keyState, uint64(q.id), number, b.saved.state))
 		}
 		var e encoder
-		encodeState(&e, b, now)
-		changes = append(changes, store.Change{Key: key(keyState, uint64(q.id), number, uint64(pos)), Value: e})
+		b.away.due = encodeState(&e, b, now)
+		changes = append(changes, store.Change{Key: key(keyState, uint64(q.id), number, turn), Value: e})
 		edition := b.places.edition()
-		if edition != b.savedPlaces {
-			if b.savedPlaces > 0 {
-				sh.discard(key(keyPlaces, uint64(q.id), number, uint64(b.savedPlaces)))
+		if edition != b.saved.places {
+			if b.saved.places > 0 {
+				sh.discard(key(keyPlaces, uint64(q.id), number, uint64(b.saved.places)))
 			}
 			var e encoder
 			encodePlaces(&e, &b.places)
 			changes = append(changes, store.Change{Key: key(keyPlaces, uint64(q.id), number, uint64(edition)), Value: e})
 		}
-		b.saved, b.savedPlaces, b.dirty = pos, edition, false
+		b.saved = shelved{state: turn, places: edition, included: pos, generation: b.generation}
+		for k, n := range [...]int32{active: b.count[active] + b.count[hidden], inactive: b.count[inactive] + b.count[moving],
+			delayed: b.count[delayed] + b.count[pending], rewindable: b.count[rewindable]} {
+			b.saved.count[k] = int16(n)
+		}
+		b.dirty = false
 	}
 	q.mu.Unlock()
+	var err error
 	for _, c := range changes {
-		if err := sh.put(c.Key, c.Value); err != nil {
-			return err
+		if e := sh.put(c.Key, c.Value); err == nil {
+			err = e
 		}
 	}
-	return nil
+	return err
 }
 
-// shelveRest writes a queue's own record, which tells of its blocks.
-func (k *keeper) shelveRest(q *Queue) (store.Position, error) {
+// shelveRest writes what tells of a queue's blocks, and its own record, which tells of that.
+func (k *keeper) shelveRest(q *Queue) (turn uint64, err error) {
 	s, sh := k.spool, k.shelf
 	q.mu.Lock()
 	if q.dropped.Load() {
 		defer q.mu.Unlock()
 		return 0, nil
 	}
-	pos := s.commit.Appended()
-	if q.saved > 0 && q.saved != pos {
-		sh.discard(key(keyQueue, uint64(q.id), uint64(q.saved)))
+	if q.saved > 0 {
+		sh.discard(key(keyQueue, uint64(q.id), q.saved))
 		for page := range q.savedPages {
-			sh.discard(key(keyBlocks, uint64(q.id), uint64(page), uint64(q.saved)))
+			sh.discard(key(keyBlocks, uint64(q.id), uint64(page), q.saved))
 		}
 	}
 	for _, b := range q.st.left {
-		sh.discard(key(keyState, uint64(q.id), b.number, uint64(b.state)))
-		sh.discard(key(keyPlaces, uint64(q.id), b.number, uint64(b.places)))
+		sh.discard(key(keyState, uint64(q.id), b.number, b.saved.state))
+		sh.discard(key(keyPlaces, uint64(q.id), b.number, uint64(b.saved.places)))
 	}
 	q.st.left = nil
 	var e encoder
-	m := q.snapshot(s.now())
+	pos, m := s.commit.Appended(), q.snapshot(s.now())
 	m.encode(&e)
+	e.uv(uint64(pos))
 	e.uv(uint64(q.basis))
-	list := q.shelvedBlocks()
-	q.saved, q.savedPages = pos, (len(list)+pageBlocks-1)/pageBlocks
+	q.saved, q.savedPages = sh.next(), 0
 	q.mu.Unlock()
-	e.uv(uint64(len(list)))
-	for page := 0; page*pageBlocks < len(list); page++ {
-		var e encoder
-		for _, b := range list[page*pageBlocks : min(len(list), (page+1)*pageBlocks)] {
-			e.uv(b.number)
-			e.uv(uint64(b.state))
-			e.uv(uint64(b.places))
+	blocks := 0
+	for next, more := uint64(0), true; more; {
+		var (
+			page encoder
+			n    int
+		)
+		for n < pageBlocks && more {
+			var added int
+			added, next, more = q.stubs(&page, next, pageBlocks-n)
+			n += added
 		}
-		if err := sh.put(key(keyBlocks, uint64(q.id), uint64(page), uint64(pos)), e); err != nil {
+		if n == 0 {
+			break
+		}
+		if err := sh.put(key(keyBlocks, uint64(q.id), uint64(q.savedPages), q.saved), page); err != nil {
 			return 0, err
 		}
+		blocks += n
+		q.savedPages++
 	}
-	return pos, sh.put(key(keyQueue, uint64(q.id), uint64(pos)), e)
+	e.uv(uint64(blocks))
+	return q.saved, sh.put(key(keyQueue, uint64(q.id), q.saved), e)
 }
 
-// shelvedBlocks returns the blocks that are in the index. Caller holds mu.
-func (q *Queue) shelvedBlocks() (list []shelved) {
-	q.st.each(func(*summary) bool { return false }, func(b *block) bool {
-		if b.savedPlaces > 0 {
-			list = append(list, shelved{b.number, b.saved, b.savedPlaces})
+// stubs writes what is known of up to max blocks from one on that are in the index, some in one hold of the lock.
+func (q *Queue) stubs(e *encoder, from uint64, max int) (n int, next uint64, more bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for range looksAHold / 4 {
+		b := q.st.from(from)
+		if b == nil {
+			return n, 0, false
 		}
-		return true
-	})
-	return list
+		from = b.number + 1
+		if b.saved.state == 0 {
+			continue
+		}
+		encodeStub(e, b)
+		if n++; n == max {
+			break
+		}
+	}
+	return n, from, true
 }
 
 // snapshot is all of a queue but its messages. Caller holds mu.
@@ -268,35 +321,36 @@ func (q *Queue) snapshot(now int64) *snapshotRecord {
 		created: st.created, modified: st.modified, generation: st.history.Generation(), events: st.history.Events()}
 }
 
-func (sh *shelf) putPages(ids []shelvedQueue, from store.Position) (pages int, err error) {
-	for i := 0; i < sh.pages && sh.page != from; i++ {
-		sh.discard(key(keyList, uint64(i), uint64(sh.page)))
+func (sh *shelf) putPages(ids []shelvedQueue) error {
+	for i := range sh.pages {
+		sh.discard(key(keyList, uint64(i), sh.page))
 	}
-	for ; len(ids) > 0; pages++ {
+	sh.page, sh.pages = sh.next(), 0
+	for ; len(ids) > 0; sh.pages++ {
 		n := min(len(ids), pageQueues)
 		var e encoder
 		e.uv(uint64(n))
 		for _, q := range ids[:n] {
 			e.uv(uint64(q.id))
-			e.uv(uint64(q.pos))
+			e.uv(q.turn)
 		}
-		if err := sh.put(key(keyList, uint64(pages), uint64(from)), e); err != nil {
-			return 0, err
+		if err := sh.put(key(keyList, uint64(sh.pages), sh.page), e); err != nil {
+			return err
 		}
 		ids = ids[n:]
 	}
-	sh.pages, sh.page = pages, from
-	return pages, nil
+	return nil
 }
 
 // putCheckpoint makes what was written count. Commit point: the checkpoint's record.
-func (sh *shelf) putCheckpoint(from store.Position, lastID uint32, idPos store.Position, pages int) error {
+func (sh *shelf) putCheckpoint(from store.Position, lastID uint32, idPos store.Position) error {
 	id := sh.disk.Info().SpoolID
 	e := encoder(id[:])
 	e = binary.LittleEndian.AppendUint64(e, uint64(from))
 	e.uv(uint64(lastID))
 	e.uv(uint64(idPos))
-	e.uv(uint64(pages))
+	e.uv(sh.page)
+	e.uv(uint64(sh.pages))
 	if err := sh.put(key(keyCheckpoint), e); err != nil {
 		return err
 	}
@@ -304,19 +358,25 @@ func (sh *shelf) putCheckpoint(from store.Position, lastID uint32, idPos store.P
 		return err
 	}
 	sh.at = from
+	sh.old, sh.pending = append(sh.old, sh.pending...), nil
 	return sh.believe()
 }
 
-// discardQueue removes every block record of a queue that is no more.
-func (sh *shelf) discardQueue(id uint32) error {
-	return sh.discardRange(uint64(id), uint64(id)+1)
+// finish notes that the index holds nothing but what the checkpoint tells of.
+func (sh *shelf) finish() error {
+	if err := sh.index.Apply([]store.Change{{Key: key(keyDraft)}}); err != nil {
+		return err
+	}
+	sh.draft = false
+	return nil
 }
 
-// discardRange removes every record of the queues from id first up to below.
-func (sh *shelf) discardRange(first, below uint64) error {
+// discardQueue removes every record of a queue that no checkpoint tells of any more.
+func (sh *shelf) discardQueue(id uint32) error {
+	first, below := uint64(id), uint64(id)+1
 	for _, letter := range []byte{keyQueue, keyBlocks, keyState, keyPlaces} {
-		err := sh.scan(key(letter, first), key(letter, below), func(e store.Entry) error {
-			sh.discard(e.Key)
+		err := sh.scan(key(letter, first), key(letter, below), strayPage, func(e store.Entry) error {
+			sh.old = append(sh.old, e.Key)
 			return nil
 		})
 		if err != nil {

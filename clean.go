@@ -125,22 +125,23 @@ func (k *keeper) cost(live int64) int64 {
 func (s *Spool) live() (n int64) {
 	for _, q := range s.snapshotQueues() {
 		q.mu.Lock()
-		q.st.each(func(s *summary) bool { return s.total() == 0 }, func(b *block) bool {
-			n += b.live()
-			return true
-		})
+		n += q.st.live()
 		q.mu.Unlock()
 	}
 	return n
 }
 
-// below is what live messages occupy whose records lie below a position, about.
+// below is what live messages occupy whose records lie below a position, at most.
 func (s *Spool) below(end store.Position) (n int64) {
 	for _, q := range s.snapshotQueues() {
 		q.mu.Lock()
 		st := q.st
 		st.each(func(s *summary) bool { return s.total() == 0 }, func(b *block) bool {
-			if b.total() == 0 || b.places.low >= end || st.sink(b) >= end {
+			if b.total() == 0 || b.low() >= end || st.sink(b) >= end {
+				return true
+			}
+			if b.body == nil {
+				n += b.live()
 				return true
 			}
 			for off := b.next(0); off >= 0; off = b.next(off + 1) {
@@ -185,13 +186,17 @@ func (k *keeper) cleanSegment() error {
 func (k *keeper) cleanQueue(q *Queue, end store.Position) (bad error) {
 	for seq, more := uint64(0), true; more; {
 		var list []straggler
-		list, seq, more = q.stragglers(seq, end)
+		var err error
+		if list, seq, more, err = q.stragglers(seq, end); err != nil {
+			return err
+		}
 		began := time.Now()
-		if err := k.copyAll(q, list); errors.Is(err, ErrCorrupt) {
+		if err = k.copyAll(q, list); errors.Is(err, ErrCorrupt) {
 			bad = err
 		} else if err != nil {
 			return err
 		}
+		k.evict()
 		if len(list) > 0 && !k.pause(time.Since(began)) {
 			return errStopped
 		}
@@ -238,17 +243,33 @@ type straggler struct {
 }
 
 // stragglers returns messages from a sequence on whose records lie below end, and where to go on.
-func (q *Queue) stragglers(seq uint64, end store.Position) (list []straggler, next uint64, more bool) {
+func (q *Queue) stragglers(seq uint64, end store.Position) (list []straggler, next uint64, more bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	st, size := q.st, 0
+	for {
+		list, next, more = q.st.stragglers(seq, end)
+		if len(q.st.wanted) == 0 || len(list) > 0 {
+			return list, next, more, nil
+		}
+		if !q.pageIn(false) {
+			return nil, 0, false, q.spool.broken()
+		}
+	}
+}
+
+// stragglers is the part of Queue.stragglers that a block in memory suffices for: it stops where one is away.
+func (st *state) stragglers(seq uint64, end store.Position) (list []straggler, next uint64, more bool) {
+	size := 0
 	for range looksAHold {
 		b := st.from(seq >> blockBits)
 		if b == nil {
 			return list, 0, false
 		}
 		seq = max(seq, b.first())
-		if b.total() > 0 && b.places.low < end && st.sink(b) < end {
+		if b.total() > 0 && b.low() < end && st.sink(b) < end {
+			if !st.here(b) {
+				return list, seq, true
+			}
 			for off := b.next(int(seq & blockMask)); off >= 0; off = b.next(off + 1) {
 				pl := st.cursor.get(&b.places, off)
 				if pl.pos >= end || !copied(b.kind(off)) {

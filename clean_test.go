@@ -134,6 +134,9 @@ func cleanDump(t *testing.T, s *Spool) string {
 		var messages []string
 		var places []place
 		q.st.each(func(*summary) bool { return false }, func(b *block) bool {
+			if !q.st.here(b) && !q.pageIn(true) {
+				t.Fatal("a block is not there")
+			}
 			q.st.refresh(b)
 			for off := b.next(0); off >= 0; off = b.next(off + 1) {
 				e := entry{}

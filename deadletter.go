@@ -50,11 +50,14 @@ func (s *Spool) moveAll(q *Queue, moves []move) {
 // moveOne moves a message, or lets it stay, passed over for a while, when that cannot be done now.
 func (s *Spool) moveOne(q *Queue, seq uint64) (pos store.Position, ok bool) {
 	l, err := q.letter(seq)
-	if err == nil {
+	for again := err == nil; again; {
 		need := int64(store.RecordSize(512, len(l.attrs)+len(l.body)))
-		if err = s.commit.Admit(need); err == nil {
-			pos, ok = s.handOver(q, l, need)
+		if err = s.commit.Admit(need); err != nil {
+			break
 		}
+		var t *Queue
+		pos, t, ok = s.handOver(q, l, need)
+		again = !ok && t != nil && t.bring()
 	}
 	if !ok {
 		q.mu.Lock()
@@ -91,18 +94,36 @@ func (q *Queue) letter(seq uint64) (*letter, error) {
 	return &letter{seq, m.body, m.attrs, originRecord{q.name, messageID(q.id, m.epoch, seq), m.at, receives, reason}}, nil
 }
 
+// bring reads the blocks that a queue wants. It answers false when that is impossible.
+func (q *Queue) bring() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.st.wanted) > 0 {
+		if !q.pageIn(true) {
+			return false
+		}
+	}
+	return true
+}
+
 // handOver records the move and makes it in memory: in the target, then in the source. Between the two the message is
-// counted in the source and hidden in the target.
-func (s *Spool) handOver(q *Queue, l *letter, need int64) (pos store.Position, ok bool) {
+// counted in the source and hidden in the target. Without an effect it returns the target, if there is one, because a
+// block has to be read there first.
+func (s *Spool) handOver(q *Queue, l *letter, need int64) (pos store.Position, t *Queue, ok bool) {
 	s.set.RLock()
 	defer s.set.RUnlock()
-	t := q.deadLetters()
+	t = q.deadLetters()
 	if t == nil {
 		s.commit.Forgo(need)
-		return 0, false
+		return 0, nil, false
 	}
 	t.mu.Lock()
 	now := s.now()
+	if !t.st.tail() {
+		t.mu.Unlock()
+		s.commit.Forgo(need)
+		return 0, t, false
+	}
 	r := deadLetterRecord{source: q.id, sourceSeq: l.seq, origin: l.origin, to: sendRecord{queue: t.id, seq: t.st.next,
 		at: max(now, t.st.lastAt), epoch: s.epoch, generation: t.st.history.Generation(), attrs: len(l.attrs)}}
 	t.scratch = t.scratch[:0]
@@ -119,7 +140,7 @@ func (s *Spool) handOver(q *Queue, l *letter, need int64) (pos store.Position, o
 		q.st.remove(b, off)
 	}
 	q.unlock(now)
-	return pos, true
+	return pos, t, true
 }
 
 // deadLetters is the queue's target, or nil. The set's lock is held, so it stays.

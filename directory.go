@@ -22,10 +22,10 @@ func (st *state) block(number uint64) *block {
 }
 
 // locate returns the block of a message, brought up to date, and the message's offset in it. The block is nil when
-// nothing of it is left.
+// nothing of it is left. It may be away: then it is wanted, and the caller looks again later.
 func (st *state) locate(seq uint64) (*block, int) {
 	b := st.block(seq >> blockBits)
-	if b != nil {
+	if b != nil && st.here(b) {
 		st.refresh(b)
 	}
 	return b, int(seq & blockMask)
@@ -37,7 +37,14 @@ func (st *state) ensure(seq uint64) *block {
 	if b := st.block(number); b != nil {
 		return b
 	}
-	want := number >> summaryBits
+	b := newBlock(number, st.summary(number>>summaryBits), st.history.Generation())
+	b.owner.hold(b)
+	st.enlist(b)
+	return b
+}
+
+// summary returns a summary by number, made if need be.
+func (st *state) summary(want uint64) *summary {
 	if len(st.dir) == 0 {
 		st.base = want
 	}
@@ -48,18 +55,19 @@ func (st *state) ensure(seq uint64) *block {
 	for want >= st.base+uint64(len(st.dir)) {
 		st.dir = append(st.dir, nil)
 	}
-	s := st.dir[want-st.base]
-	if s == nil {
-		s = &summary{number: want}
-		st.dir[want-st.base] = s
+	if st.dir[want-st.base] == nil {
+		st.dir[want-st.base] = &summary{number: want}
 	}
-	j := int(number & summaryMask)
+	return st.dir[want-st.base]
+}
+
+// hold gives a block its place.
+func (s *summary) hold(b *block) {
+	j := int(b.number & summaryMask)
 	for len(s.blocks) <= j {
 		s.blocks = append(s.blocks, nil)
 	}
-	b := newBlock(number, s, st.history.Generation())
 	s.blocks[j] = b
-	return b
 }
 
 // each calls f for every block in order until it answers false. Summaries for which skip answers true are passed over.
@@ -76,7 +84,7 @@ func (st *state) each(skip func(*summary) bool, f func(*block) bool) {
 	}
 }
 
-// oldest returns the oldest active message.
+// oldest returns the oldest active message. Caller has summoned it.
 func (st *state) oldest() (*block, int) {
 	if st.count[active] == 0 {
 		return nil, 0
@@ -86,6 +94,9 @@ func (st *state) oldest() (*block, int) {
 			continue
 		}
 		b := s.blocks[s.active.next(0)]
+		if !st.here(b) {
+			return nil, 0
+		}
 		st.refresh(b)
 		return b, b.active.next(0)
 	}
@@ -96,7 +107,7 @@ func (st *state) oldest() (*block, int) {
 func (st *state) oldestHidden() (*block, int) {
 	for seq := st.veiled; st.count[hidden] > 0 && seq < st.next; {
 		b := st.block(seq >> blockBits)
-		if b != nil {
+		if b != nil && b.count[hidden] > 0 {
 			if off := b.hidden.next(int(seq & blockMask)); off >= 0 {
 				st.veiled = b.first() + uint64(off)
 				return b, off
@@ -118,17 +129,19 @@ func (b *block) alive() int32 {
 	return b.count[active] + b.count[inactive] + b.count[delayed] + b.count[moving]
 }
 
-// oldestAlive returns the oldest undeleted message that is not hidden.
+// oldestAlive returns the oldest undeleted message that is not hidden. Its block may be away: then it is wanted.
 func (st *state) oldestAlive() (b *block, off int) {
 	st.each(func(s *summary) bool { return s.alive() == 0 }, func(c *block) bool {
 		if c.alive() == 0 {
 			return true
 		}
+		if b = c; !st.here(c) {
+			return false
+		}
 		st.refresh(c)
 		for off = c.next(0); off >= 0 && !alive(c.kind(off)); {
 			off = c.next(off + 1)
 		}
-		b = c
 		return false
 	})
 	return b, off
@@ -137,7 +150,7 @@ func (st *state) oldestAlive() (b *block, off int) {
 // lowest returns the position of the lowest record that a message still needs, or limit when that is lower.
 func (st *state) lowest(limit store.Position) store.Position {
 	st.each(func(s *summary) bool { return s.total() == 0 }, func(b *block) bool {
-		if b.total() > 0 && b.places.low < limit {
+		if b.total() > 0 && b.low() < limit {
 			limit = min(limit, st.sink(b))
 		}
 		return true
@@ -145,8 +158,11 @@ func (st *state) lowest(limit store.Position) store.Position {
 	return limit
 }
 
-// sink makes a block's lower bound of positions exact, and returns it.
+// sink makes a block's lower bound of positions exact, if it is in memory, and returns it.
 func (st *state) sink(b *block) store.Position {
+	if b.body == nil {
+		return b.away.low
+	}
 	st.refresh(b)
 	low := store.Position(math.MaxUint64)
 	for off := b.next(0); off >= 0; off = b.next(off + 1) {
@@ -187,9 +203,9 @@ func (st *state) retire(next uint64) {
 	}
 }
 
-// prune lets an emptied block go, unless new messages still go there.
+// prune lets an emptied block go, unless new messages still go there; they do not need one that is away.
 func (st *state) prune(b *block) {
-	if b.total() == 0 && st.next>>blockBits != b.number && !st.replaying {
+	if b.total() == 0 && (st.next>>blockBits != b.number || b.body == nil) && !st.replaying {
 		st.forget(b)
 	}
 }
@@ -201,8 +217,11 @@ func (st *state) forget(b *block) {
 	if b.rewind != nil {
 		st.index.Remove(b.rewind)
 	}
-	if st.cursor.of == &b.places {
-		st.cursor = cursor{}
+	if b.body != nil {
+		st.delist(b)
+	} else {
+		st.unwatch(b)
+		st.out--
 	}
 	last := st.next >> blockBits >> summaryBits
 	if s.total() == 0 && s.number != last && s.empty() {
@@ -216,9 +235,15 @@ func (st *state) forget(b *block) {
 
 // leave notes that a block's records in the index are superfluous.
 func (st *state) leave(b *block) {
-	if b.savedPlaces > 0 {
-		st.left = append(st.left, shelved{b.number, b.saved, b.savedPlaces})
+	if b.saved.state != 0 {
+		st.left = append(st.left, leftover{b.number, b.saved})
 	}
+}
+
+// A leftover is what the index has of a block that is no more.
+type leftover struct {
+	number uint64
+	saved  shelved
 }
 
 func (s *summary) empty() bool {

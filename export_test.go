@@ -1,5 +1,28 @@
 package spool
 
+import (
+	"os"
+
+	"github.com/spoolmq/spool/store"
+	"github.com/spoolmq/spool/store/memkv"
+)
+
+// With this variable set every test runs on a spool that puts each block out of memory as soon as it may, in memory too.
+func init() {
+	if os.Getenv("SPOOL_TEST_PAGING") != "" {
+		WithPaging(0, 1<<40)(&defaults)
+	}
+}
+
+// WithPaging has blocks put out of memory while they take more than low bytes, and calls wait for it above high. A spool
+// in memory gets an index for it.
+func WithPaging(low, high int64) Option {
+	return func(o *options) {
+		o.paging = paging{low: low, high: high, grain: 1}
+		o.index = func() (store.Index, error) { return memkv.New(), nil }
+	}
+}
+
 // WithSizes makes all segments of one size and a checkpoint every so many bytes of log: what takes gigabytes in
 // production then takes kilobytes.
 func WithSizes(segment, checkpoint int64) Option {

@@ -17,7 +17,7 @@ import (
 func check(q *Queue) (errs []string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	c := &checker{name: q.name, st: q.st, now: q.spool.now()}
+	c := &checker{name: q.name, q: q, st: q.st, now: q.spool.now()}
 	c.state()
 	if q.meta.Load().Retention != q.st.meta.Retention || q.meta.Load().Rewind != q.st.meta.Rewind {
 		c.errorf("settings in q.meta differ from those in the state")
@@ -47,6 +47,7 @@ func checkAll(t testing.TB, s *Spool) {
 // A checker looks at one state.
 type checker struct {
 	name   string
+	q      *Queue
 	st     *state
 	now    int64
 	errs   []string
@@ -60,8 +61,85 @@ func (c *checker) errorf(format string, args ...any) {
 	}
 }
 
+// whole returns a block as it is when its body is in memory, without bringing it there.
+func whole(q *Queue, b *block) (*block, error) {
+	if b.body != nil {
+		return b, nil
+	}
+	in, err := q.spool.keeper.shelf.fetch(q.id, b.number, b.saved)
+	if err != nil {
+		return nil, err
+	}
+	c := *b
+	c.body, c.generation = in, b.saved.generation
+	in.places.low = b.away.low
+	return &c, nil
+}
+
+// residents checks the list of blocks in memory, and what they are said to take.
+func (c *checker) residents() {
+	st, here := c.st, map[*block]bool{}
+	bytes, away := int64(0), 0
+	st.each(func(*summary) bool { return false }, func(b *block) bool {
+		if b.body == nil {
+			away++
+			return true
+		}
+		here[b] = true
+		bytes += int64(b.weight)
+		return true
+	})
+	if bytes != st.bytes || away != st.out || len(here) != st.inside {
+		c.errorf("%d bytes in memory in %d blocks, and %d away, said to be %d, %d and %d", bytes, len(here), away, st.bytes, st.inside, st.out)
+	}
+	for b := st.hand; b != nil; {
+		if !here[b] {
+			c.errorf("block %d is listed as in memory, twice or wrongly", b.number)
+			return
+		}
+		delete(here, b)
+		if b.behind.before != b {
+			c.errorf("block %d: the one behind it does not know it", b.number)
+		}
+		if b = b.behind; b == st.hand {
+			break
+		}
+	}
+	if len(here) > 0 {
+		c.errorf("%d blocks in memory are not listed", len(here))
+	}
+}
+
+// away checks what is known of a block whose body is not in memory against the body.
+func (c *checker) away(b, w *block) {
+	if want := w.stub(); b.away.first != want.first || b.away.last != want.last || b.away.bytes != want.bytes || b.away.held != want.held {
+		c.errorf("block %d: away %+v, want %+v", b.number, b.away, want)
+	}
+	due := int64(never)
+	for i := range w.entries {
+		if e := &w.entries[i]; e.kind == inactive || e.kind == delayed {
+			due = min(due, e.due)
+		}
+	}
+	if b.away.due != due {
+		c.errorf("block %d: something is due at %d, said to be at %d", b.number, due, b.away.due)
+	}
+	if armed := b.away.timer != 0; armed != (due != never) && !b.wanted {
+		c.errorf("block %d: timer %d, due %d", b.number, b.away.timer, due)
+	} else if armed {
+		c.timers++
+		if at := c.st.wheel.At(b.away.timer); at != due {
+			c.errorf("block %d: timer at %d, due %d", b.number, at, due)
+		}
+	}
+	if b.unsettled() {
+		c.errorf("block %d is away, with counts %v", b.number, b.count)
+	}
+}
+
 func (c *checker) state() {
 	st := c.st
+	c.residents()
 	if len(st.dir) > 0 && st.dir[0] == nil {
 		c.errorf("dir begins with nothing")
 	}
@@ -124,7 +202,14 @@ func (c *checker) summary(s *summary) (letters int64) {
 // time, message by message.
 func settled(st *state, b *block) (c block) {
 	c = *b
+	in := *b.body
+	c.body = &in
 	c.entries = append([]entry(nil), b.entries...)
+	defer func() {
+		if b.count[rewindable] == 0 { // what is left has faded
+			(&state{}).fade(&c)
+		}
+	}()
 	if len(st.history.Since(b.generation, math.MaxUint64)) == 0 {
 		return c
 	}
@@ -168,6 +253,15 @@ func placesOf(b *block) []place {
 
 func (c *checker) block(b *block) (letters int64) {
 	st := c.st
+	stub := b
+	b, err := whole(c.q, stub)
+	if err != nil {
+		c.errorf("block %d: %v", stub.number, err)
+		return 0
+	}
+	if stub.body == nil {
+		c.away(stub, b)
+	}
 	at := func(format string, args ...any) {
 		c.errorf("block %d: %s", b.number, fmt.Sprintf(format, args...))
 	}
@@ -275,7 +369,7 @@ func (c *checker) entries(b *block) (letters int64) {
 		if bits != want {
 			at("bits active, deleted, hidden = %v", bits)
 		}
-		if armed := e.kind == inactive || e.kind == delayed; armed != (e.timer != 0) {
+		if armed := (e.kind == inactive || e.kind == delayed) && b.before != nil; armed != (e.timer != 0) {
 			at("timer %d", e.timer)
 		} else if armed {
 			c.timers++

@@ -41,15 +41,18 @@ type keeper struct {
 	warned store.Position // guarded by work; one above the start of the log at the last complaint
 	cut    store.Position // guarded by work; end of the segment that is being cleaned
 	weight weight         // guarded by work
-	heavy  atomic.Int64   // bytes that copies take for 1,000 that the space contract counts
+
+	fruitless time.Time    // guarded by work; nothing could be put out of memory then
+	heavy     atomic.Int64 // bytes that copies take for 1,000 that the space contract counts
 
 	kick      chan struct{}
 	shelve    chan struct{}
 	stop      chan struct{}
 	wait      sync.WaitGroup
-	indexSize atomic.Int64 // bytes on disk, after the last checkpoint
-	at        atomic.Int64 // position of the last checkpoint
-	busy      atomic.Bool  // a sync is to come: no further kick is needed
+	indexSize atomic.Int64          // bytes on disk, after the last checkpoint
+	at        atomic.Int64          // position of the last checkpoint
+	late      atomic.Pointer[Queue] // its history has become long
+	busy      atomic.Bool           // a sync is to come: no further kick is needed
 
 	marks sync.Mutex // one Mark or Drop at a time
 }
@@ -156,10 +159,14 @@ func (k *keeper) shelving() {
 	}
 }
 
-// tend makes a checkpoint when it is due, or lets a segment go.
+// tend puts out what is too much in memory, makes a checkpoint when it is due, or lets a segment go.
 func (k *keeper) tend() {
 	k.work.Lock()
 	defer k.work.Unlock()
+	k.evict()
+	if q := k.late.Swap(nil); q != nil {
+		k.catchUp(q)
+	}
 	if k.due() || k.cuttable() {
 		k.checkpoint()
 		k.reclaim()
@@ -185,7 +192,7 @@ func (k *keeper) close() error {
 	if err := s.commit.Sync(); err != nil {
 		return errors.Join(err, k.shelf.close())
 	}
-	if k.shelf != nil && int64(s.disk.End())-k.at.Load() >= min(checkpointAtClose, k.every) {
+	if k.shelf != nil && (int64(s.disk.End())-k.at.Load() >= min(checkpointAtClose, k.every) || k.shelf.index != nil && k.shelf.draft) {
 		// Given up, the last checkpoint stands: the index is a cache.
 		if err := k.writeCheckpoint(time.Now().Add(closeCheckpoint)); err != nil {
 			s.log.Warn("no checkpoint", "error", err)

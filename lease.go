@@ -58,15 +58,39 @@ func (q *Queue) DeleteBatch(ctx context.Context, receipts []string) error {
 //	2 the frame is written                 inactive, or deleted; nobody had an answer
 //	3 the frame is synced (Fsync), answer  deleted
 func (q *Queue) deleteAll(receipts []string, failed []error) error {
+	var last store.Position
+	for todo := len(receipts); todo > 0; {
+		pos, left, err := q.deleteSome(receipts, failed, todo)
+		if err != nil {
+			return err
+		}
+		last, todo = max(last, pos), left
+	}
+	if last == 0 {
+		return nil
+	}
+	return q.spool.failure(q.spool.commit.Wait(last, q.spool.level))
+}
+
+// deleteSome deletes by the last todo receipts, but for some whose blocks have to be read first: from the first of
+// those on they are left. It returns the position of the record, 0 if there is none.
+func (q *Queue) deleteSome(receipts []string, failed []error, todo int) (pos store.Position, left int, err error) {
 	c := q.spool.commit
-	need := int64(store.RecordSize(32+12*len(receipts), 0))
+	need := int64(store.RecordSize(32+12*todo, 0))
 	now, err := q.admit(need, store.Reserve)
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
 	r := deleteRecord{queue: q.id, at: now, items: q.erasing[:0]}
-	for i, receipt := range receipts {
-		b, off, d, err := q.holder(receipt)
+	for i := len(receipts) - todo; i < len(receipts); i++ {
+		b, off, d, err := q.holder(receipts[i])
+		if err == errAway {
+			left = len(receipts) - i
+			for i++; i < len(receipts) && len(q.st.wanted) < pageStep; i++ {
+				_, _, _, _ = q.holder(receipts[i]) // wants its block too
+			}
+			break
+		}
 		if err != nil {
 			failed[i] = err
 			continue
@@ -78,16 +102,16 @@ func (q *Queue) deleteAll(receipts []string, failed []error) error {
 	if len(r.items) == 0 {
 		q.unlock(now)
 		c.Forgo(need)
-		return nil
+		return 0, left, nil
 	}
 	q.st.erased += int64(len(r.items))
 	q.scratch = q.scratch[:0]
 	r.encode(&q.scratch)
 	c.Begin()
-	pos := c.Add(recordDelete, q.scratch, 0)
+	pos = c.Add(recordDelete, q.scratch, 0)
 	c.End(need)
 	q.unlock(now)
-	return q.spool.failure(c.Wait(pos, q.spool.level))
+	return pos, left, nil
 }
 
 // erase deletes a leased message and tells whether it stays rewindable. Caller holds mu.
@@ -101,7 +125,8 @@ func (q *Queue) erase(b *block, off int, now int64) (kept bool) {
 	return false
 }
 
-// holder finds the message that a receipt holds, or says why it holds none. Caller holds mu and has settled.
+// holder finds the message that a receipt holds, or says why it holds none; errAway when its block has to be read first.
+// Caller holds mu and has settled.
 func (q *Queue) holder(receipt string) (*block, int, delivery, error) {
 	d, ok := q.spool.sealer.open(receipt)
 	if !ok {
@@ -113,6 +138,9 @@ func (q *Queue) holder(receipt string) (*block, int, delivery, error) {
 	b, off := q.st.locate(d.seq)
 	if b == nil {
 		return nil, 0, d, &ReceiptError{q.spool.recent.reason(d)}
+	}
+	if b.body == nil {
+		return nil, 0, d, errAway
 	}
 	if reason := q.standing(b, off, d); reason != "" {
 		return nil, 0, d, &ReceiptError{reason}
@@ -228,8 +256,10 @@ func (q *Queue) relet(ctx context.Context, name, receipt string, d time.Duration
 	return due, err
 }
 
-// errNothing ends a change of visibility that has nothing to do.
-var errNothing = errors.New("nothing to do")
+var (
+	errNothing = errors.New("nothing to do")       // ends a change of visibility
+	errAway    = errors.New("a block is not here") // it is wanted; the caller begins anew
+)
 
 // visibility makes and records one change of a lease. change is called under mu, everything due taken into account; it
 // returns what to record. Dead letters that the change brings about have been moved when it returns.
@@ -249,6 +279,9 @@ func (q *Queue) visibility(change func(now int64) (seq uint64, what byte, due in
 	if r.seq, r.change, r.due, err = change(now); err != nil {
 		q.unlock(now)
 		c.Forgo(need)
+		if err == errAway {
+			return q.visibility(change)
+		}
 		if err == errNothing {
 			return nil
 		}

@@ -44,10 +44,15 @@ func (s *Spool) refusal() error {
 	if s.life.calls.Load() >= closing {
 		return ErrClosed
 	}
+	return s.broken()
+}
+
+// broken says why the spool has stopped, or nil.
+func (s *Spool) broken() error {
 	if failed := s.life.failed.Load(); failed != nil {
 		return *failed
 	}
-	return nil
+	return s.failure(s.commit.Err())
 }
 
 func (s *Spool) leave() {
@@ -80,6 +85,7 @@ func (s *Spool) close() {
 		s.life.end()
 	}
 	s.gate.end()
+	s.pager.gate.end()
 	s.failWaiters(ErrClosed)
 	<-s.life.idle
 	s.clock.close()

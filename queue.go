@@ -47,6 +47,8 @@ type Queue struct {
 	moveAt  atomic.Int64             // a dead letter may be due here at this instant; never = no dead-letter rule
 	alarm   alarm                    // guarded by the clock's mu
 
+	paging sync.Mutex // held by who reads blocks from the index; taken before mu
+
 	mu         sync.Mutex
 	st         *state         // guarded by mu
 	waiters    waiters        // guarded by mu
@@ -60,7 +62,8 @@ type Queue struct {
 	erasing    []erased       // guarded by mu; scratch
 	newest     []leased       // guarded by mu; scratch: leases that are not on the wheel yet
 	basis      store.Position // guarded by mu; position of the newest record that holds all of the queue but its messages
-	saved      store.Position // guarded by mu; what the key of its record in the index ends with; 0 = none
+	saved      uint64         // guarded by mu; turn of its record in the index; 0 = none
+	told       int64          // guarded by mu; what the pager knows that the queue takes, in bytes
 	savedPages int            // guarded by mu; pages of its block list in the index
 	included   store.Position // guarded by mu; replay: older records are in what was loaded
 }
@@ -110,6 +113,13 @@ func (q *Queue) lock() (now int64, err error) {
 		q.unlock(now)
 		f.mu.Lock()
 		f.unlock(f.settle())
+		if err := q.spool.broken(); err != nil {
+			return 0, err
+		}
+	}
+	if len(q.st.wanted) > 0 {
+		q.unlock(now)
+		return 0, q.spool.broken()
 	}
 	if q.dropped.Load() {
 		q.unlock(now)
@@ -124,6 +134,7 @@ func (q *Queue) lock() (now int64, err error) {
 func (q *Queue) admit(n int64, purse store.Purse) (now int64, err error) {
 	c := q.spool.commit
 	for {
+		_ = q.spool.pager.gate.pass(context.Background())
 		if err := c.AdmitFrom(n, purse); err != nil {
 			return 0, q.spool.failure(err)
 		}
@@ -143,14 +154,16 @@ func (q *Queue) admit(n int64, purse store.Purse) (now int64, err error) {
 	}
 }
 
-// lockCalm takes mu with everything taken into account that is due, unless that needs a dead-letter move: then it answers
-// false and does not hold mu.
+// lockCalm takes mu with everything taken into account that is due, unless that needs a dead-letter move or a block that
+// is away: then it answers false and does not hold mu.
 func (q *Queue) lockCalm() (now int64, calm bool) {
 	q.mu.Lock()
 	now = q.spool.now()
-	for more := true; more && (q.st.wake() <= now || q.inMotion()); {
-		more = q.st.advance(now)
-		if q.inMotion() {
+	for more := true; more && (q.st.wake() <= now || q.inMotion() || len(q.st.wanted) > 0); {
+		if len(q.st.wanted) == 0 {
+			more = q.st.advance(now)
+		}
+		if q.inMotion() || len(q.st.wanted) > 0 {
 			q.unlock(now)
 			return 0, false
 		}
@@ -183,14 +196,17 @@ func (q *Queue) dueFeeder(now int64) *Queue {
 // reached their level, when it returns. Caller holds mu.
 func (q *Queue) settle() (now int64) {
 	now = q.spool.now()
-	for q.st.wake() <= now || q.inMotion() {
+	for q.st.wake() <= now || q.inMotion() || len(q.st.wanted) > 0 {
+		if len(q.st.wanted) > 0 && !q.pageIn(true) {
+			break
+		}
 		more := q.st.advance(now)
 		switch {
 		case len(q.st.moves) > 0:
 			q.makeMoves()
 		case q.inMotion():
 			q.moved.Wait()
-		case more:
+		case more || len(q.st.wanted) > 0:
 			q.yield(now)
 		default:
 			return q.st.observe(now)
@@ -229,8 +245,8 @@ func (q *Queue) unlock(now int64) {
 		q.dispatch(now)
 	}
 	at := q.st.wake()
-	if q.inMotion() {
-		at = now // whoever makes the moves looks at what comes next when they are made
+	if q.inMotion() || len(q.st.wanted) > 0 {
+		at = now // whoever makes the moves, or reads the blocks, looks at what comes next then
 	} else if at < q.armed {
 		q.armed = at
 		q.spool.clock.set(q, at)
@@ -238,19 +254,21 @@ func (q *Queue) unlock(now int64) {
 	if q.target != nil {
 		q.moveAt.Store(at)
 	}
+	q.tell()
 	q.mu.Unlock()
 }
 
-// tick is the clock's call: something fell due that nobody has looked at. It does no I/O: moves are the worker's.
+// tick is the clock's call: something fell due that nobody has looked at. It does no I/O: moves and reads are the
+// worker's.
 func (q *Queue) tick() {
 	q.mu.Lock()
 	q.armed = never
 	now := q.spool.now()
-	for q.st.wake() <= now && q.st.advance(now) && len(q.st.moves) == 0 {
+	for q.st.wake() <= now && q.st.advance(now) && len(q.st.moves)+len(q.st.wanted) == 0 {
 		q.yield(now)
 		q.armed = never
 	}
-	if len(q.st.moves) > 0 {
+	if len(q.st.moves)+len(q.st.wanted) > 0 {
 		q.spool.worker.add(q)
 	}
 	q.unlock(now)
@@ -261,13 +279,13 @@ func (q *Queue) tick() {
 // that to the worker. Caller holds mu.
 func (q *Queue) dispatch(now int64) {
 	c := q.spool.commit
-	if q.st.wake() <= now && q.st.advance(now) {
+	if len(q.st.wanted) > 0 || q.st.wake() <= now && q.st.advance(now) {
 		q.spool.worker.add(q) // what is due comes first, and is more than one step
 		return
 	}
 	for q.waiters.n > 0 && q.st.count[active]+q.st.count[hidden] > 0 {
 		need := receiveNeed(q.waiters.first.max)
-		if !c.TryAdmit(need) {
+		if !q.st.summon(q.waiters.first.max) || !c.TryAdmit(need) {
 			q.spool.worker.add(q)
 			return
 		}
@@ -300,12 +318,12 @@ func (q *Queue) hand(now int64) bool {
 }
 
 // take leases up to max of the oldest active messages until due, at most MaxBatchBytes of them but always one, and
-// appends them to grants. Caller holds mu, and calls armNewest before it releases it.
+// appends them to grants. Caller holds mu, has summoned them, and calls armNewest before it releases it.
 func (q *Queue) take(grants []grant, max int, now, due int64, hiddenToo bool) []grant {
 	total := 0
 	for len(grants) < max {
 		b, off := q.st.oldest()
-		if b == nil && hiddenToo {
+		if b == nil && hiddenToo && len(q.st.wanted) == 0 {
 			b, off = q.st.oldestHidden()
 		}
 		if b == nil {

@@ -90,6 +90,12 @@ func (q *Queue) whereabouts(seq uint64) (store.Position, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	b, off := q.st.locate(seq)
+	for b != nil && b.body == nil {
+		if !q.pageIn(true) {
+			return 0, false
+		}
+		b, off = q.st.locate(seq)
+	}
 	if b == nil || b.kind(off) == gone {
 		return 0, false
 	}

@@ -140,6 +140,11 @@ func (q *Queue) acquire(ctx context.Context, max int, o receiveOptions) ([]grant
 	c := q.spool.commit
 	need := receiveNeed(max)
 	now, err := q.admit(need, store.Reserve)
+	for err == nil && !q.st.summon(max) {
+		q.unlock(now)
+		c.Forgo(need)
+		now, err = q.admit(need, store.Reserve)
+	}
 	if err != nil {
 		return nil, 0, err
 	}
@@ -260,6 +265,9 @@ func (q *Queue) fill(d *Delivery, epoch uint32, g *grant) {
 func (q *Queue) passOver(g *grant) error {
 	return q.visibility(func(now int64) (uint64, byte, int64, error) {
 		b, off := q.st.locate(g.seq)
+		if b != nil && b.body == nil {
+			return 0, 0, 0, errAway
+		}
 		if b == nil || b.kind(off) != inactive || b.entry(off).nonce != g.nonce {
 			return 0, 0, 0, errNothing
 		}

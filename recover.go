@@ -13,11 +13,21 @@ import (
 // it. shelf is nil for a spool without an index.
 func (s *Spool) recover(shelf *shelf) error {
 	s.keeper = newKeeper(shelf)
-	r := &replay{spool: s, queues: map[uint32]*Queue{}}
+	r := &replay{spool: s, shelf: shelf, queues: map[uint32]*Queue{}}
 	from, err := shelf.load(r)
 	if err != nil {
 		return err
 	}
+	err = r.run(from)
+	if r.bad != nil {
+		err = r.run(shelf.refuse(r, r.bad))
+	}
+	return err
+}
+
+// run replays the log from a position on.
+func (r *replay) run(from store.Position) error {
+	s := r.spool
 	if err := s.disk.Replay(from, r.frame); err != nil {
 		return err
 	}
@@ -30,6 +40,8 @@ func (s *Spool) recover(shelf *shelf) error {
 // and looks at no setting. What the index brought in knows the position it includes: older records are skipped for it.
 type replay struct {
 	spool  *Spool
+	shelf  *shelf
+	bad    error             // what the index has not, or not as it should
 	queues map[uint32]*Queue // by id; one without a name has not been told of yet
 	high   int64             // the highest instant seen
 	lastID uint32
@@ -49,6 +61,9 @@ func (r *replay) frame(pos store.Position, payload []byte) error {
 		rec, next, err := store.NextRecord(rest)
 		if err == nil {
 			err = r.record(at, rec)
+		}
+		if r.bad != nil {
+			return r.bad
 		}
 		if err != nil {
 			return &store.CorruptError{File: "log", Offset: int64(at), Reason: err.Error()}
@@ -133,13 +148,37 @@ func (r *replay) find(id uint32, pos store.Position, at int64) (q *Queue, news b
 }
 
 // open returns a block that the record is news to, brought up to what was true before the record, or nil.
-func (st *state) open(seq uint64, pos store.Position) (*block, int) {
-	b := st.block(seq >> blockBits)
-	if b == nil || pos < b.included {
+func (r *replay) open(q *Queue, seq uint64, pos store.Position) (*block, int) {
+	b := q.st.block(seq >> blockBits)
+	if b == nil || pos < b.saved.included || !r.here(q, b) {
 		return nil, 0
 	}
-	st.refreshTo(b, uint64(pos))
+	q.st.refreshTo(b, uint64(pos))
 	return b, int(seq & blockMask)
+}
+
+// here makes sure that a block is in memory. It answers false when the index does not have it: then the replay ends.
+func (r *replay) here(q *Queue, b *block) bool {
+	if b.body == nil && r.bad == nil {
+		r.bad = r.shelf.bring(q, b)
+	}
+	return b.body != nil
+}
+
+// all calls f for the blocks of a queue that a record is news to and that need it, once they are in memory and brought
+// up to what was true before.
+func (r *replay) all(q *Queue, pos store.Position, need func(*block) bool, f func(*block)) {
+	q.st.each(func(*summary) bool { return false }, func(b *block) bool {
+		if pos < b.saved.included || !need(b) {
+			return true
+		}
+		if !r.here(q, b) {
+			return false
+		}
+		q.st.refreshTo(b, uint64(pos))
+		f(b)
+		return true
+	})
 }
 
 func (r *replay) sent(pos store.Position, m *sendRecord, size int, count bool) {
@@ -155,7 +194,7 @@ func (r *replay) sent(pos store.Position, m *sendRecord, size int, count bool) {
 		return
 	}
 	off := int(m.seq & blockMask)
-	if b := st.block(m.seq >> blockBits); b != nil && (pos < b.included || off < b.places.n) {
+	if b := st.block(m.seq >> blockBits); b != nil && (pos < b.saved.included || !r.here(q, b) || off < b.places.n) {
 		return
 	}
 	b := st.ensure(m.seq)
@@ -165,7 +204,7 @@ func (r *replay) sent(pos store.Position, m *sendRecord, size int, count bool) {
 	st.refreshTo(b, uint64(pos))
 	st.insert(b, off, place{pos, size, m.at})
 	if m.delay > 0 {
-		e := b.put(off)
+		e := st.put(b, off)
 		e.kind, e.due, e.base = delayed, m.at+m.delay, m.at+m.delay
 		st.shift(b, off, gone, delayed)
 	} else {
@@ -182,7 +221,7 @@ func (r *replay) copied(pos store.Position, m *copyRecord, size int) {
 		st.next, st.lastAt = max(st.next, m.seq+1), max(st.lastAt, m.at)
 	}
 	b := st.block(m.seq >> blockBits)
-	if m.seq < st.floors.purged || b != nil && pos < b.included {
+	if m.seq < st.floors.purged || b != nil && (pos < b.saved.included || !r.here(q, b)) {
 		return
 	}
 	if b == nil {
@@ -194,7 +233,7 @@ func (r *replay) copied(pos store.Position, m *copyRecord, size int) {
 	st.insert(b, off, place{pos, size, m.at})
 	st.shift(b, off, b.kind(off), m.state.kind)
 	if plain := (entry{off: m.state.off, kind: active}); m.state != plain {
-		*b.put(off) = m.state
+		*st.put(b, off) = m.state
 	} else if e := b.entry(off); e != nil {
 		b.drop(e)
 	}
@@ -206,12 +245,12 @@ func (r *replay) received(pos store.Position, m *receiveRecord) {
 		q.st.received += int64(len(m.items))
 	}
 	for _, x := range m.items {
-		b, off := q.st.open(x.seq, pos)
+		b, off := r.open(q, x.seq, pos)
 		if b == nil || b.kind(off) == gone {
 			continue
 		}
 		q.st.shift(b, off, b.kind(off), inactive)
-		e := b.put(off)
+		e := q.st.put(b, off)
 		e.kind, e.due, e.nonce, e.receives = inactive, m.due, x.nonce, x.receives
 		if e.first == 0 {
 			e.first = m.at
@@ -225,7 +264,7 @@ func (r *replay) erased(pos store.Position, m *deleteRecord) {
 		q.st.erased += int64(len(m.items))
 	}
 	for _, x := range m.items {
-		b, off := q.st.open(x.seq, pos)
+		b, off := r.open(q, x.seq, pos)
 		if b == nil || b.kind(off) == gone {
 			continue
 		}
@@ -234,7 +273,7 @@ func (r *replay) erased(pos store.Position, m *deleteRecord) {
 			continue
 		}
 		q.st.shift(b, off, b.kind(off), rewindable)
-		e := b.put(off)
+		e := q.st.put(b, off)
 		e.kind, e.due = rewindable, 0
 	}
 }
@@ -244,11 +283,11 @@ func (r *replay) visibility(pos store.Position, m *visibilityRecord) {
 	if news && m.change == visibilityUnread {
 		q.st.received--
 	}
-	b, off := q.st.open(m.seq, pos)
+	b, off := r.open(q, m.seq, pos)
 	if b == nil || b.kind(off) == gone {
 		return
 	}
-	k, e := b.kind(off), b.put(off)
+	k, e := b.kind(off), q.st.put(b, off)
 	to := inactive
 	e.due = m.due
 	switch m.change {
@@ -293,10 +332,10 @@ func (r *replay) queue(pos store.Position, m *queueRecord) {
 		return
 	}
 	if m.change == queueSet {
-		q.st.lapseUpTo(pos, m.at)
+		r.lapseUpTo(q, pos, m.at)
 	}
 	if m.change == queuePurged {
-		q.st.purgeUpTo(pos, m.floors.purged)
+		r.purgeUpTo(q, pos, m.floors.purged)
 	}
 	if !news {
 		return
@@ -318,39 +357,37 @@ func (r *replay) queue(pos store.Position, m *queueRecord) {
 
 // lapseUpTo ends the leases that were over when settings changed: the rules that were looked at then were the old ones.
 // What they moved has a record of its own.
-func (st *state) lapseUpTo(pos store.Position, at int64) {
-	st.each(func(*summary) bool { return false }, func(b *block) bool {
-		if pos < b.included {
-			return true
-		}
-		st.refreshTo(b, uint64(pos))
+func (r *replay) lapseUpTo(q *Queue, pos store.Position, at int64) {
+	over := func(b *block) bool { return b.body != nil || b.away.due <= at && b.count[inactive] > 0 }
+	r.all(q, pos, over, func(b *block) {
 		for i := range b.entries {
 			if e := &b.entries[i]; e.kind == inactive && e.due <= at {
-				st.shift(b, int(e.off), inactive, active)
+				q.st.shift(b, int(e.off), inactive, active)
 				e.kind, e.due = active, 0
 			}
 		}
-		return true
 	})
 }
 
 // purgeUpTo makes the messages below a sequence gone.
-func (st *state) purgeUpTo(pos store.Position, below uint64) {
-	st.each(func(*summary) bool { return false }, func(b *block) bool {
-		if pos < b.included || b.first() >= below {
-			return true
-		}
-		st.refreshTo(b, uint64(pos))
-		for off := b.next(0); off >= 0 && b.first()+uint64(off) < below; off = b.next(off + 1) {
-			st.remove(b, off)
+func (r *replay) purgeUpTo(q *Queue, pos store.Position, below uint64) {
+	q.st.each(func(*summary) bool { return false }, func(b *block) bool {
+		if b.body == nil && b.first()+blockSize <= below && pos >= b.saved.included {
+			q.st.empty(b)
+			q.st.forget(b)
 		}
 		return true
+	})
+	r.all(q, pos, func(b *block) bool { return b.first() < below }, func(b *block) {
+		for off := b.next(0); off >= 0 && b.first()+uint64(off) < below; off = b.next(off + 1) {
+			q.st.remove(b, off)
+		}
 	})
 }
 
 func (r *replay) moved(pos store.Position, m *deadLetterRecord, size int) {
 	q, _ := r.find(m.source, pos, m.to.at)
-	if b, off := q.st.open(m.sourceSeq, pos); b != nil && b.kind(off) != gone {
+	if b, off := r.open(q, m.sourceSeq, pos); b != nil && b.kind(off) != gone {
 		q.st.remove(b, off)
 	}
 	r.sent(pos, &m.to, size, false)
@@ -359,11 +396,12 @@ func (r *replay) moved(pos store.Position, m *deadLetterRecord, size int) {
 func (r *replay) snapshot(pos store.Position, m *snapshotRecord) {
 	r.saw(m.queue, pos)
 	if q, news := r.find(m.queue, pos, m.at); news {
-		// The snapshot's history may be shorter than what blocks here have yet to be brought up to date with.
-		q.st.each(func(*summary) bool { return false }, func(b *block) bool {
-			q.st.refreshTo(b, uint64(pos))
-			return true
-		})
+		// The snapshot's history may be shorter than what blocks have yet to be brought up to date with.
+		oldest := m.generation - uint64(len(m.events))
+		missed := func(b *block) bool {
+			return b.body != nil || b.count[rewindable] > 0 && b.saved.generation < oldest
+		}
+		r.all(q, pos, missed, func(*block) {})
 		q.restore(m)
 		q.basis = pos
 	}
@@ -385,6 +423,7 @@ func (q *Queue) rename(name string) { q.name, q.st.name = name, name }
 // finish makes what was replayed ready for use.
 func (r *replay) finish() error {
 	s := r.spool
+	clear(s.byName)
 	s.byID, s.lastID, s.idPos, s.shed = r.queues, r.lastID, r.idPos, r.shed
 	for id, q := range s.byID {
 		if q.name == "" {
@@ -402,14 +441,16 @@ func (r *replay) finish() error {
 			}
 			s.bind(q, target)
 		}
-		q.st.finish()
+		if r.finishQueue(q); r.bad != nil {
+			return r.bad
+		}
 	}
 	return nil
 }
 
-// finish brings blocks up to date, counts, and puts deadlines on the wheel.
-func (st *state) finish() {
-	st.replaying = false
+// finishQueue brings a queue's blocks up to date, counts, and puts deadlines on the wheel.
+func (r *replay) finishQueue(q *Queue) {
+	st := q.st
 	st.count = [kinds]int64{}
 	var blocks []*block
 	for _, s := range st.dir {
@@ -423,16 +464,41 @@ func (st *state) finish() {
 			}
 		}
 	}
+	touched := st.touched
 	for _, b := range blocks {
+		if b.body == nil && (st.admit(b) || !r.here(q, b)) {
+			continue
+		}
 		dirty := b.dirty
 		st.refresh(b)
 		dirty = dirty || b.dirty
 		st.recount(b)
 		b.dirty = dirty
+		touched = touched || dirty
+	}
+	st.touched, st.replaying = touched, false
+	for _, b := range blocks {
 		st.prune(b)
 	}
 	st.veiled = st.next
 	st.expireAt, st.fadeAt, st.ageAt = math.MinInt64, math.MinInt64, math.MinInt64
+}
+
+// admit counts a block that is away, and watches it. It answers false when its body is needed for that.
+func (st *state) admit(b *block) bool {
+	count := b.count
+	b.count = [kinds]int32{}
+	for k := active; k < kinds; k++ {
+		st.tally(b, k, count[k])
+	}
+	if !st.recall(b) {
+		for k := active; k < kinds; k++ {
+			st.tally(b, k, -count[k])
+		}
+		return false
+	}
+	st.watch(b)
+	return true
 }
 
 func (st *state) recount(b *block) {

@@ -405,7 +405,9 @@ func (d *driver) bulk() {
 	q.mu.Lock()
 	q.st.touched = true
 	q.st.each(func(*summary) bool { return false }, func(b *block) bool {
-		b.dirty = true
+		if b.body != nil {
+			b.dirty = true
+		}
 		return true
 	})
 	q.mu.Unlock()
@@ -573,6 +575,9 @@ func (d *driver) rewind(name string, q *Queue) {
 	case 1, 2: // some message's instant
 		q.mu.Lock()
 		q.st.each(func(*summary) bool { return false }, func(b *block) bool {
+			if !q.st.here(b) && !q.pageIn(true) {
+				d.t.Fatal("a block is not there")
+			}
 			if at := q.st.cursor.get(&b.places, d.rng.IntN(max(1, b.places.n))).at; at > earliest.UnixNano()+1e9 {
 				to = instantTime(at)
 			}
@@ -814,6 +819,10 @@ func dumpQueue(t testing.TB, q *Queue, end store.Position) (lines []string) {
 	count := [kinds]int64{}
 	var body []string
 	st.each(func(*summary) bool { return false }, func(b *block) bool {
+		b, err := whole(q, b)
+		if err != nil {
+			t.Fatal(err)
+		}
 		now := settled(st, b)
 		for off, p := range placesOf(b) {
 			k := now.kind(off)

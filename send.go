@@ -142,6 +142,11 @@ func (q *Queue) send(ctx context.Context, out []outgoing) (first uint64, err err
 		need += sendNeed(&out[i])
 	}
 	now, err := q.admit(need, store.Ordinary)
+	for err == nil && !q.st.tail() {
+		q.unlock(now)
+		c.Forgo(need)
+		now, err = q.admit(need, store.Ordinary)
+	}
 	if err != nil {
 		return 0, err
 	}

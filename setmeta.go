@@ -8,10 +8,6 @@ import (
 	"github.com/spoolmq/spool/store"
 )
 
-// maxEvents bounds a queue's history of rewinds and drops, give or take those of one checkpoint's time: above it all
-// blocks are brought up to date.
-const maxEvents = 1024
-
 // SetMeta changes the queue's settings in one atomic, validated step: change gets a copy of what is set, and what it
 // leaves alone stays; a field set to zero means its default. It may be called again when somebody else's change came
 // between, and must not keep its argument. Nothing is changed when an error is returned.
@@ -26,6 +22,9 @@ func (q *Queue) SetMeta(ctx context.Context, change func(*Meta)) error {
 	defer q.spool.leave()
 	if change == nil {
 		return badArgument("change", "nil", "a function")
+	}
+	if err := q.shorten(); err != nil {
+		return err
 	}
 	for {
 		seen := q.meta.Load()
@@ -77,10 +76,12 @@ func (q *Queue) replace(seen *Meta, meta Meta, need int64) (pos store.Position, 
 	q.mu.Lock()
 	now := s.now()
 	defer q.unlock(now)
-	if q.dropped.Load() || q.meta.Load() != seen || q.st.wake() <= now || q.inMotion() {
+	if q.dropped.Load() || q.meta.Load() != seen || q.st.wake() <= now || q.inMotion() || len(q.st.wanted) > 0 {
 		return 0, false, nil
 	}
-	q.boundHistory()
+	if meta.Rewind != q.st.meta.Rewind && !q.st.settledEdge(q.st.narrowed(meta, now)+1) {
+		return 0, false, nil
+	}
 	drop := q.apply(meta, now)
 	c.Begin()
 	pos = q.recordQueue(queueSet, now, drop)
@@ -98,7 +99,7 @@ func (q *Queue) apply(meta Meta, now int64) (drop *rewind.Event) {
 	st, old := q.st, q.st.meta
 	st.floors.expired = max(st.floors.expired, now-int64(old.Retention), now-int64(meta.Retention))
 	if meta.Rewind != old.Rewind {
-		upTo := now - int64(min(meta.Rewind, old.Rewind))
+		upTo := st.narrowed(meta, now)
 		st.narrow(upTo)
 		drop = &rewind.Event{Generation: st.history.Generation() + 1, Instant: upTo, At: now, Drop: true}
 	}
@@ -108,24 +109,15 @@ func (q *Queue) apply(meta Meta, now int64) (drop *rewind.Event) {
 	return drop
 }
 
+// narrowed is the instant up to which a change of Rewind ends what is rewindable.
+func (st *state) narrowed(meta Meta, now int64) int64 {
+	return now - int64(min(meta.Rewind, st.meta.Rewind))
+}
+
 // adopt replaces the settings. What they decide is looked at anew by the next advance.
 func (st *state) adopt(meta Meta, now int64) {
 	st.meta, st.modified = meta, now
 	st.expireAt, st.fadeAt, st.ageAt = now, now, now
-}
-
-// boundHistory brings every block up to date when the history has become long, so that it can be forgotten. A checkpoint
-// under way may have saved blocks that are behind: it is let finish first. Caller holds mu.
-func (q *Queue) boundHistory() {
-	st := q.st
-	if st.history.Len() < maxEvents || q.shelving {
-		return
-	}
-	st.each(func(s *summary) bool { return s.total() == 0 }, func(b *block) bool {
-		st.refresh(b)
-		return true
-	})
-	st.history.Trim(st.history.Generation())
 }
 
 // settingNeed is what a QUEUE record may append.

@@ -1,39 +1,39 @@
 package spool
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"log/slog"
-	"maps"
-	"math"
 	"os"
 	"path/filepath"
-	"slices"
+	"sync/atomic"
 
 	"github.com/spoolmq/spool/store"
 	"github.com/spoolmq/spool/store/badgerkv"
 )
 
 // Format: the index. It caches the log: whatever is wrong with it, it is thrown away and made anew. Keys begin with a
-// letter and are big endian, so that they sort; a record's key ends with the log position that it includes, so that a
-// checkpoint writes beside the one before it and never over it. A value is version u8, payload, CRC-32C u32.
+// letter and are big endian, so that they sort. A checkpoint writes beside the one before it and never over it: a key
+// ends with the turn in which its record was written, which never comes again, or with what is as good. A value is
+// version u8, payload, CRC-32C u32.
 //
-//	C                          checkpoint: spool id, replay from u64, last queue id uv, its position uv, pages uv
-//	L | page u32 | pos u64     queues of the checkpoint: n uv, n × (queue uv, pos uv)
-//	Q | queue u32 | pos u64    queue: a SNAPSHOT's fields, basis uv, blocks uv
-//	B | queue u32 | page u64 | pos u64     its blocks: n × (block uv, state pos uv, places uv)
-//	S | queue u32 | block u64 | pos u64    state of a block: see encodeState
+//	C                          checkpoint: spool id, replay from u64, last queue id uv, its position uv, turn uv, pages uv
+//	D                          there may be records that no checkpoint tells of
+//	L | page u32 | turn u64    queues of the checkpoint: n uv, n × (queue uv, turn uv)
+//	Q | queue u32 | turn u64   queue: a SNAPSHOT's fields, position uv, basis uv, blocks uv
+//	B | queue u32 | page u64 | turn u64        stubs of its blocks: see encodeStub
+//	S | queue u32 | block u64 | turn u64       state of a block: see encodeState
 //	P | queue u32 | block u64 | edition u64    places of its messages: see encodePlaces
 //
 // Every parent tells which records below it count, so a missing, older or newer one is noticed. Records that nobody
-// tells of are what a checkpoint that died left behind, and are removed.
+// tells of are what a checkpoint that died left behind, and are removed before the next one is begun.
 const (
-	shelfVersion = 2
+	shelfVersion = 3
 
 	keyCheckpoint = 'C'
+	keyDraft      = 'D'
 	keyList       = 'L'
 	keyQueue      = 'Q'
 	keyBlocks     = 'B'
@@ -41,8 +41,9 @@ const (
 	keyPlaces     = 'P'
 
 	pageQueues = 4096 // queues of a page
-	pageBlocks = 4096 // blocks of a page
+	pageBlocks = 2048 // blocks of a page
 	scanPage   = 256  // entries of one Scan
+	strayPage  = 32   // entries of one Scan of blocks
 	applyBytes = 256 << 10
 )
 
@@ -51,22 +52,30 @@ var errShelf = errors.New("the index is not usable")
 
 // A shelf is the spool's index with the rules for when it may be believed.
 type shelf struct {
-	dir    string // of the index
-	marker string // a file: while it is there the index may be believed
+	make   func() (store.Index, error) // opens what is there, or makes an empty one
+	dir    string                      // of the index; empty when it is in memory
+	marker string                      // a file: while it is there the index may be believed
 	disk   store.Log
 	log    *slog.Logger
 
-	index store.Index    // nil until there has been a checkpoint
-	at    store.Position // replay from here on: the last checkpoint's
-	batch []store.Change // collected, not yet applied
-	size  int
-	old   [][]byte // keys that the next checkpoint makes superfluous
-	pages int
-	page  store.Position // key of the pages
+	index   store.Index    // nil until there has been a checkpoint
+	at      store.Position // replay from here on: the last checkpoint's
+	turn    uint64         // of the latest record
+	batch   []store.Change // collected, not yet applied
+	size    int
+	draft   bool     // keyDraft is there
+	strays  bool     // there may be records of a time before Open that no checkpoint tells of
+	pending [][]byte // keys that the next checkpoint makes superfluous
+	old     [][]byte // keys that are superfluous
+	pages   int
+	page    uint64 // turn of the pages
+	reads   atomic.Int64
 }
 
-func newShelf(dir string, disk store.Log, o options) *shelf {
-	return &shelf{dir: filepath.Join(dir, "index"), marker: filepath.Join(dir, "index.ok"), disk: disk, log: o.logger}
+func newShelf(dir string, disk store.Log, log *slog.Logger) *shelf {
+	sh := &shelf{dir: filepath.Join(dir, "index"), marker: filepath.Join(dir, "index.ok"), disk: disk, log: log}
+	sh.make = func() (store.Index, error) { return badgerkv.Open(sh.dir, badgerkv.Options{Logger: log}) }
+	return sh
 }
 
 func key(letter byte, parts ...uint64) []byte {
@@ -98,25 +107,41 @@ func unwrap(v []byte) (*decoder, error) {
 	return &decoder{b: body[1:]}, nil
 }
 
-// put adds a record to the batch.
+// put adds a record to the batch. It is there also when put answers an error: the next flush tries again.
 func (sh *shelf) put(k, payload []byte) error {
-	sh.batch = append(sh.batch, store.Change{Key: k, Value: wrap(payload)})
-	sh.size += len(payload) + len(k) + 64
+	if !sh.draft {
+		sh.draft = true
+		sh.add(key(keyDraft), nil)
+	}
+	sh.add(k, payload)
 	if sh.size < applyBytes {
 		return nil
 	}
 	return sh.flush()
 }
 
+func (sh *shelf) add(k, payload []byte) {
+	sh.batch = append(sh.batch, store.Change{Key: k, Value: wrap(payload)})
+	sh.size += len(payload) + len(k) + 64
+}
+
 func (sh *shelf) flush() error {
-	err := sh.index.Apply(sh.batch)
+	if err := sh.index.Apply(sh.batch); err != nil {
+		return err // without room all of it is applied later: its blocks count as saved
+	}
 	clear(sh.batch)
 	sh.batch, sh.size = sh.batch[:0], 0
-	return err
+	return nil
 }
 
 // discard removes a key once the next checkpoint stands.
-func (sh *shelf) discard(k []byte) { sh.old = append(sh.old, k) }
+func (sh *shelf) discard(k []byte) { sh.pending = append(sh.pending, k) }
+
+// next is a turn that never was.
+func (sh *shelf) next() uint64 {
+	sh.turn++
+	return sh.turn
+}
 
 // load brings in what the index has, and returns where replay begins: the log's start when there is nothing to believe.
 func (sh *shelf) load(r *replay) (store.Position, error) {
@@ -124,7 +149,7 @@ func (sh *shelf) load(r *replay) (store.Position, error) {
 		return r.spool.disk.Start(), nil
 	}
 	sh.at = sh.disk.Start()
-	if _, err := os.Stat(sh.marker); err != nil {
+	if _, err := os.Stat(sh.marker); err != nil || sh.dir == "" {
 		return sh.at, nil
 	}
 	err := sh.open()
@@ -134,14 +159,19 @@ func (sh *shelf) load(r *replay) (store.Position, error) {
 	if err == nil {
 		return sh.at, nil
 	}
+	return sh.refuse(r, err), nil
+}
+
+// refuse has the log replayed from its start, because the index cannot be believed.
+func (sh *shelf) refuse(r *replay, err error) store.Position {
 	sh.log.Warn("index not used, replaying the log instead", "error", err)
 	sh.drop()
-	*r = replay{spool: r.spool, queues: map[uint32]*Queue{}}
-	return sh.disk.Start(), nil
+	*r = replay{spool: r.spool, shelf: sh, queues: map[uint32]*Queue{}}
+	return sh.disk.Start()
 }
 
 func (sh *shelf) open() error {
-	index, err := badgerkv.Open(sh.dir, badgerkv.Options{Logger: sh.log})
+	index, err := sh.make()
 	if err == nil {
 		sh.index = index
 	}
@@ -156,14 +186,29 @@ func (sh *shelf) drop() {
 		}
 		sh.index = nil
 	}
-	sh.at, sh.old, sh.batch, sh.size = sh.disk.Start(), nil, nil, 0
-	if err := os.Remove(sh.marker); err != nil && !errors.Is(err, os.ErrNotExist) {
+	sh.at, sh.old, sh.pending, sh.batch, sh.size = sh.disk.Start(), nil, nil, nil, 0
+	sh.draft, sh.strays = false, false
+	if err := sh.distrust(); err != nil {
 		sh.log.Warn("removing the index's marker", "error", err)
 	}
 }
 
+// distrust says durably that the index must not be believed any more.
+func (sh *shelf) distrust() error {
+	if sh.dir == "" {
+		return nil
+	}
+	if err := os.Remove(sh.marker); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return store.SyncDir(filepath.Dir(sh.marker))
+}
+
 // fresh makes an empty index.
 func (sh *shelf) fresh() error {
+	if sh.dir == "" {
+		return sh.open()
+	}
 	if err := os.RemoveAll(sh.dir); err != nil {
 		return err
 	}
@@ -172,7 +217,7 @@ func (sh *shelf) fresh() error {
 
 // believe says durably that the index may be believed from now on.
 func (sh *shelf) believe() error {
-	if _, err := os.Stat(sh.marker); err == nil {
+	if _, err := os.Stat(sh.marker); err == nil || sh.dir == "" {
 		return nil
 	}
 	f, err := os.OpenFile(sh.marker, os.O_CREATE|os.O_WRONLY, 0o600)
@@ -197,7 +242,8 @@ func (sh *shelf) read(r *replay) error {
 	}
 	from := store.Position(d.u64())
 	r.lastID, r.idPos = uint32(d.uv()), store.Position(d.uv())
-	sh.page, sh.pages = from, int(d.uv())
+	sh.page = d.uv()
+	sh.turn, sh.pages = sh.page, int(d.uv())
 	if d.done() != nil || from < sh.disk.Start() || from > sh.disk.End() {
 		return fmt.Errorf("%w: checkpoint at %d, log from %d to %d", errShelf, from, sh.disk.Start(), sh.disk.End())
 	}
@@ -207,20 +253,25 @@ func (sh *shelf) read(r *replay) error {
 		}
 	}
 	sh.at = from
-	return sh.strays(r)
+	if _, err := sh.index.Get(key(keyDraft)); err == nil {
+		sh.draft, sh.strays = true, true
+	} else if !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	return nil
 }
 
 func (sh *shelf) readPage(r *replay, page int) error {
-	d, err := sh.get(key(keyList, uint64(page), uint64(sh.page)))
+	d, err := sh.get(key(keyList, uint64(page), sh.page))
 	if err != nil {
 		return err
 	}
 	for range d.count(2) {
-		id, pos := uint32(d.uv()), d.uv()
+		id, turn := uint32(d.uv()), d.uv()
 		if d.bad {
 			break
 		}
-		if err := sh.readQueue(r, id, store.Position(pos)); err != nil {
+		if err := sh.readQueue(r, id, turn); err != nil {
 			return err
 		}
 	}
@@ -230,8 +281,8 @@ func (sh *shelf) readPage(r *replay, page int) error {
 	return nil
 }
 
-func (sh *shelf) readQueue(r *replay, id uint32, pos store.Position) error {
-	d, err := sh.get(key(keyQueue, uint64(id), uint64(pos)))
+func (sh *shelf) readQueue(r *replay, id uint32, turn uint64) error {
+	d, err := sh.get(key(keyQueue, uint64(id), turn))
 	if err != nil {
 		return err
 	}
@@ -239,113 +290,100 @@ func (sh *shelf) readQueue(r *replay, id uint32, pos store.Position) error {
 	m.decode(d)
 	q := newQueue(r.spool, newState(id, "", Meta{}, 0))
 	q.restore(&m)
-	q.basis, q.included, q.saved = store.Position(d.uv()), pos, pos
-	if pos > sh.disk.End() {
-		return fmt.Errorf("%w: queue at %d, log to %d", errShelf, pos, sh.disk.End())
-	}
+	q.included, q.basis, q.saved = store.Position(d.uv()), store.Position(d.uv()), turn
 	n := d.uv()
 	if d.done() != nil || m.queue != id {
 		return errShelf
 	}
+	if q.included > sh.disk.End() {
+		return fmt.Errorf("%w: queue at %d, log to %d", errShelf, q.included, sh.disk.End())
+	}
 	q.st.replaying = true
 	r.high = max(r.high, m.at)
 	r.queues[id] = q
-	want, err := sh.readList(q, n)
-	if err != nil {
-		return err
-	}
-	return sh.readBlocks(q, want)
+	return sh.readStubs(q, n)
 }
 
-// readList reads which of a queue's n blocks are where.
-func (sh *shelf) readList(q *Queue, n uint64) (want []shelved, err error) {
-	for ; uint64(len(want)) < n; q.savedPages++ {
-		d, err := sh.get(key(keyBlocks, uint64(q.id), uint64(q.savedPages), uint64(q.saved)))
+// readStubs reads what is known of a queue's n blocks, and the bodies of those that are needed at once.
+func (sh *shelf) readStubs(q *Queue, n uint64) error {
+	last := int64(-1)
+	for ; n > 0; q.savedPages++ {
+		d, err := sh.get(key(keyBlocks, uint64(q.id), uint64(q.savedPages), q.saved))
 		if err != nil {
-			return nil, err
+			return err
 		}
-		for range min(pageBlocks, n-uint64(len(want))) {
-			want = append(want, shelved{d.uv(), store.Position(d.uv()), int(d.uv())})
-			if d.bad {
-				return nil, errShelf
+		for range min(pageBlocks, n) {
+			b, now, err := q.st.readStub(d)
+			if err != nil || int64(b.number) <= last {
+				return errors.Join(err, errShelf)
+			}
+			last = int64(b.number)
+			if !now {
+				continue
+			}
+			if err := sh.bring(q, b); err != nil {
+				return err
 			}
 		}
 		if d.done() != nil {
-			return nil, errShelf
+			return errShelf
 		}
-	}
-	return want, nil
-}
-
-// shelved is what a queue's record says of a block.
-type shelved struct {
-	number uint64
-	state  store.Position
-	places int
-}
-
-// readBlocks reads the blocks of a queue in one walk over states and one over places.
-func (sh *shelf) readBlocks(q *Queue, want []shelved) error {
-	i := 0
-	err := sh.walk(keyState, q.id, func(number, pos uint64, d *decoder) (used bool, err error) {
-		if i == len(want) || number != want[i].number || pos != uint64(want[i].state) {
-			return false, nil
-		}
-		i++
-		b := q.st.ensure(number << blockBits)
-		b.included, b.saved = store.Position(pos), store.Position(pos)
-		return true, decodeState(d, b)
-	})
-	if err != nil || i < len(want) {
-		return errors.Join(err, errShelfIf(i < len(want)))
-	}
-	i = 0
-	err = sh.walk(keyPlaces, q.id, func(number, edition uint64, d *decoder) (used bool, err error) {
-		if i == len(want) || number != want[i].number || edition != uint64(want[i].places) {
-			return false, nil
-		}
-		i++
-		b := q.st.block(number)
-		b.savedPlaces = int(edition)
-		if err := decodePlaces(d, &b.places, edition); err != nil {
-			return true, err
-		}
-		first, _ := b.places.span()
-		b.rewind = q.st.index.Insert(number, first)
-		return true, b.fits()
-	})
-	return errors.Join(err, errShelfIf(err == nil && i < len(want)))
-}
-
-func errShelfIf(bad bool) error {
-	if bad {
-		return fmt.Errorf("%w: records are missing", errShelf)
+		n -= min(pageBlocks, n)
 	}
 	return nil
 }
 
-// walk calls f for each block record of a kind, in order; those that it does not use are superfluous.
-func (sh *shelf) walk(letter byte, queue uint32, f func(number, last uint64, d *decoder) (bool, error)) error {
-	return sh.scan(key(letter, uint64(queue)), key(letter, uint64(queue)+1), func(e store.Entry) error {
-		if len(e.Key) != 21 {
-			return errShelf
-		}
-		d, err := unwrap(e.Value)
-		if err != nil {
-			return err
-		}
-		used, err := f(binary.BigEndian.Uint64(e.Key[5:]), binary.BigEndian.Uint64(e.Key[13:]), d)
-		if err == nil && !used {
-			sh.discard(e.Key)
-		}
-		return err
-	})
+// readStub reads what is known of a block into a new one that is away. now tells that it is to be brought in at once.
+func (st *state) readStub(d *decoder) (b *block, now bool, err error) {
+	number, b := d.uv(), &block{}
+	now = decodeStub(d, b)
+	if d.bad || number >= awayBit>>blockBits || b.away.last < b.away.first || b.away.held < b.total() || b.saved.generation > st.history.Generation() {
+		return nil, false, errShelf
+	}
+	b.number, b.generation = number, b.saved.generation
+	b.owner = st.summary(number >> summaryBits)
+	b.owner.hold(b)
+	st.out++
+	b.rewind = st.index.Insert(number, b.away.first)
+	return b, now, nil
+}
+
+// bring brings the body of a block in that is away. Caller is alone with the queue.
+func (sh *shelf) bring(q *Queue, b *block) error {
+	in, err := sh.fetch(q.id, b.number, b.saved)
+	if err == nil {
+		q.st.install(b, in)
+	}
+	return err
+}
+
+// fetch reads the body of a block. It may be called from any goroutine while the index is there.
+func (sh *shelf) fetch(queue uint32, number uint64, at shelved) (*body, error) {
+	in := newBody()
+	d, err := sh.get(key(keyState, uint64(queue), number, at.state))
+	if err == nil {
+		err = decodeState(d, in)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("state of block %d of queue %d: %w", number, queue, err)
+	}
+	d, err = sh.get(key(keyPlaces, uint64(queue), number, uint64(at.places)))
+	if err == nil {
+		err = decodePlaces(d, &in.places, uint64(at.places))
+	}
+	if err == nil {
+		err = in.fits(at)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("places of block %d of queue %d: %w", number, queue, err)
+	}
+	return in, nil
 }
 
 // scan calls f for each entry with from ≤ key < to, in order.
-func (sh *shelf) scan(from, to []byte, f func(store.Entry) error) error {
+func (sh *shelf) scan(from, to []byte, page int, f func(store.Entry) error) error {
 	for {
-		entries, err := sh.index.Scan(from, to, scanPage)
+		entries, err := sh.index.Scan(from, to, page)
 		if err != nil {
 			return err
 		}
@@ -354,51 +392,11 @@ func (sh *shelf) scan(from, to []byte, f func(store.Entry) error) error {
 				return err
 			}
 		}
-		if len(entries) < scanPage {
+		if len(entries) < page {
 			return nil
 		}
 		from = append(entries[len(entries)-1].Key, 0)
 	}
-}
-
-// strays finds what checkpoints that died have left behind: pages and queue records that this one does not name, and all
-// records of queues that it does not know.
-func (sh *shelf) strays(r *replay) error {
-	known := func(k []byte, pos store.Position) bool { return bytes.HasSuffix(k, key(0, 0, uint64(pos))[5:]) }
-	err := sh.scan(key(keyList), key(keyList+1), func(e store.Entry) error {
-		if !known(e.Key, sh.page) {
-			sh.discard(e.Key)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	for _, letter := range []byte{keyQueue, keyBlocks} {
-		err := sh.scan(key(letter), key(letter+1), func(e store.Entry) error {
-			if len(e.Key) < 13 {
-				return errShelf
-			}
-			if q := r.queues[binary.BigEndian.Uint32(e.Key[1:])]; q == nil || !known(e.Key, q.saved) {
-				sh.discard(e.Key)
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	ids := slices.Sorted(maps.Keys(r.queues))
-	next := uint64(0)
-	for _, id := range append(ids, math.MaxUint32) {
-		if uint64(id) > next {
-			if err := sh.discardRange(next, uint64(id)); err != nil {
-				return err
-			}
-		}
-		next = uint64(id) + 1
-	}
-	return nil
 }
 
 func (sh *shelf) get(k []byte) (*decoder, error) {
@@ -406,5 +404,6 @@ func (sh *shelf) get(k []byte) (*decoder, error) {
 	if err != nil {
 		return nil, err
 	}
+	sh.reads.Add(1)
 	return unwrap(v)
 }

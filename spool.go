@@ -45,7 +45,13 @@ type options struct {
 	checkpointEvery int64             // tests: bytes of log between two checkpoints
 	slack           int64             // tests: bytes of garbage before the log is cleaned
 	step            func(name string) // tests: called between the steps of cleaning
+	paging          paging
+	index           func() (store.Index, error) // tests: the index of a spool in memory
 }
+
+// defaults are the options of a spool that is given none.
+var defaults = options{memoryBudget: defaultMemoryBudget, checkpointEvery: checkpointEvery, slack: spaceSlack, step: func(string) {},
+	paging: paging{grain: tellGrain, rest: passRest}}
 
 // WithDurability chooses between Fsync, the default, and Written.
 func WithDurability(d Durability) Option { return func(o *options) { o.durability = d } }
@@ -58,13 +64,13 @@ func WithDurableReceives() Option { return func(o *options) { o.durableReceives 
 // discards.
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
 
-// WithMemoryBudget says how much the spool may keep in memory, in bytes, within [8 MiB, 1 TiB]; the default is 64 MiB.
-// This version keeps the state of every live message in memory, a few bytes for most, and does not yet put any of it out
-// when the budget is reached.
+// WithMemoryBudget bounds what the spool keeps in memory, in bytes, within [8 MiB, 1 TiB]; the default is 64 MiB. Blocks
+// of messages that were not used lately are put out to the index and read back when they are needed. About 200 bytes for
+// each 1,024 messages always stay, and what the index itself takes comes on top, under 64 MB.
 func WithMemoryBudget(bytes int64) Option { return func(o *options) { o.memoryBudget = bytes } }
 
 func readSpoolOptions(opts []Option) (options, error) {
-	o := options{memoryBudget: defaultMemoryBudget, checkpointEvery: checkpointEvery, slack: spaceSlack, step: func(string) {}}
+	o := defaults
 	for _, opt := range opts {
 		if opt == nil {
 			return o, badArgument("option", "nil", "a With function's result")
@@ -105,6 +111,7 @@ type Spool struct {
 	spare        sync.Pool  // *waiter
 	life         life
 	gate         gate // sends wait here for the cleaner
+	pager        pager
 
 	set    sync.RWMutex
 	byName map[string]*Queue // guarded by set; by folded name
@@ -132,7 +139,7 @@ func Open(dir string, opts ...Option) (*Spool, error) {
 		return nil, openError(dir, err)
 	}
 	s := newSpool(o, disk)
-	if err := s.recover(newShelf(dir, disk, o)); err != nil {
+	if err := s.recover(newShelf(dir, disk, o.logger)); err != nil {
 		return nil, storeError(errors.Join(err, s.keeper.shelf.close(), disk.Close()))
 	}
 	s.start(o)
@@ -158,7 +165,11 @@ func OpenMemory(opts ...Option) (*Spool, error) {
 	}
 	o.durability, o.durableReceives = Written, false // memory is as durable as it gets
 	s := newSpool(o, memlog.New(memlog.Options{}))
-	if err := s.recover(nil); err != nil {
+	var sh *shelf
+	if o.index != nil {
+		sh = &shelf{make: o.index, disk: s.disk, log: o.logger}
+	}
+	if err := s.recover(sh); err != nil {
 		return nil, storeError(err)
 	}
 	s.start(o)
@@ -177,6 +188,7 @@ func newSpool(o options, disk store.Log) *Spool {
 	}
 	s.spare.New = func() any { return &waiter{ready: make(chan struct{}, 1)} }
 	s.nonces.Store(uint64(info.Epoch) << nonceBits)
+	s.pager.init(o)
 	s.life.idle = make(chan struct{})
 	s.life.closed = make(chan struct{})
 	return s
@@ -222,6 +234,7 @@ func (s *Spool) stop(err error) {
 	s.log.Error("store failed; open the spool again to go on", "error", err)
 	s.life.fail(storeError(err))
 	s.gate.end()
+	s.pager.gate.end()
 	s.failWaiters(storeError(err))
 }
 
@@ -395,6 +408,7 @@ func (s *Spool) remove(name string, need int64) (pos store.Position, err error) 
 	q.dropped.Store(true)
 	q.st.purge()
 	q.waiters.fail(ErrQueueNotFound)
+	q.tell()
 	if q.saved > 0 || q.shelving {
 		s.shed = append(s.shed, q.id)
 	}

@@ -49,16 +49,22 @@ type state struct {
 	index   rewind.Index
 	cursor  cursor
 
-	expireAt  int64     // a message ends by Retention
-	fadeAt    int64     // a rewindable message ends by Meta.Rewind
-	ageAt     int64     // a message has waited MaxAge
-	veiled    uint64    // no message below is hidden
-	seen      int64     // the latest instant of an observation: nothing happens before it
-	replaying bool      // counts are not kept: finish counts
-	touched   bool      // something changed since the last checkpoint
-	left      []shelved // blocks in the index that are empty by now. Bound: taken by each checkpoint
-	moves     []move    // messages that have become moving; the caller takes and makes them. Bound: stepSize
-	arriving  int64     // pending messages that are dead letters of other queues
+	expireAt  int64      // a message ends by Retention
+	fadeAt    int64      // a rewindable message ends by Meta.Rewind
+	ageAt     int64      // a message has waited MaxAge
+	veiled    uint64     // no message below is hidden
+	seen      int64      // the latest instant of an observation: nothing happens before it
+	replaying bool       // counts are not kept: finish counts
+	touched   bool       // something changed since the last checkpoint
+	left      []leftover // blocks in the index that are empty by now. Bound: taken by each checkpoint
+	hand      *block     // the block in memory that the pager looks at next; nil = there is none
+	wanted    []*block   // blocks that are away and that somebody needs
+	inside    int        // blocks in memory
+	out       int        // blocks that are away
+	reach     int        // Bound: blocks that one receive has read for it
+	bytes     int64      // of bodies
+	moves     []move     // messages that have become moving; the caller takes and makes them. Bound: stepSize
+	arriving  int64      // pending messages that are dead letters of other queues
 }
 
 // A move is a message that is to go to the dead-letter queue, and the instant at which that fell due.
@@ -69,7 +75,7 @@ type move struct {
 
 func newState(id uint32, name string, meta Meta, now int64) *state {
 	return &state{id: id, name: name, meta: meta, created: now, modified: now, lastAt: math.MinInt64,
-		floors: floors{expired: math.MinInt64}, expireAt: never, fadeAt: never, ageAt: never}
+		floors: floors{expired: math.MinInt64}, expireAt: never, fadeAt: never, ageAt: never, reach: math.MaxInt}
 }
 
 // shift makes a message another kind: bits and counts. Entries are the caller's.
@@ -96,7 +102,9 @@ func (st *state) shift(b *block, off int, from, to kind) {
 
 // tally adds n messages of a kind to the counts of a block and of all above it.
 func (st *state) tally(b *block, k kind, n int32) {
-	b.dirty, st.touched = true, true
+	if st.touched = true; b.body != nil {
+		b.dirty = true
+	}
 	if k == gone {
 		return
 	}
@@ -151,7 +159,9 @@ func (st *state) insert(b *block, off int, pl place) {
 		b.rewind.Deleted = deleted
 	}
 	if off >= b.places.n {
-		b.places.add(off, pl)
+		if b.places.add(off, pl); b.places.n%anchorEvery == 0 {
+			st.weigh(b)
+		}
 	} else {
 		st.relocate(b, off, pl)
 	}
@@ -163,6 +173,7 @@ func (st *state) relocate(b *block, off int, pl place) {
 	if b.places.move(off, pl) && st.cursor.of == &b.places {
 		st.cursor = cursor{}
 	}
+	st.weigh(b)
 }
 
 func (st *state) hide(b *block, off int, pl place, delay int64) {
@@ -170,7 +181,7 @@ func (st *state) hide(b *block, off int, pl place, delay int64) {
 		st.shift(b, off, gone, hidden)
 		return
 	}
-	e := b.put(off)
+	e := st.put(b, off)
 	e.kind, e.due, e.base = pending, pl.at+delay, pl.at+delay
 	st.shift(b, off, gone, pending)
 }
@@ -178,7 +189,7 @@ func (st *state) hide(b *block, off int, pl place, delay int64) {
 // arrive appends a dead letter of another queue: it is pending until reveal, and then active.
 func (st *state) arrive(pl place) {
 	b, off := st.append(pl)
-	b.put(off).kind = pending
+	st.put(b, off).kind = pending
 	st.shift(b, off, gone, pending)
 	st.arriving++
 }
@@ -191,10 +202,12 @@ func (st *state) shown() int64 {
 // reveal makes messages visible whose sends have reached their level. A purge may have come between, or a receiver.
 func (st *state) reveal(first uint64, n int) {
 	for seq := first; seq < first+uint64(n); seq++ {
-		b, off := st.locate(seq)
-		if b == nil {
+		b := st.block(seq >> blockBits)
+		if b == nil || !b.unsettled() { // handed over already, and perhaps away
 			continue
 		}
+		st.refresh(b)
+		off := int(seq & blockMask)
 		if b.hidden.has(off) {
 			st.shift(b, off, hidden, active)
 			st.noteExpiry(b, off)
@@ -217,7 +230,7 @@ func (st *state) reveal(first uint64, n int) {
 // lease hands a message out until due. It was active or hidden.
 func (st *state) lease(b *block, off int, now, due int64, nonce uint64) *entry {
 	st.shift(b, off, b.kind(off), inactive)
-	e := b.put(off)
+	e := st.put(b, off)
 	e.kind, e.due, e.nonce = inactive, due, nonce
 	e.receives++
 	if e.first == 0 {
@@ -369,6 +382,7 @@ func (st *state) clear() {
 	})
 	st.touched = true
 	st.dir, st.base, st.count, st.arriving = nil, 0, [kinds]int64{}, 0
+	st.hand, st.wanted, st.inside, st.out, st.bytes = nil, nil, 0, 0, 0
 	st.wheel, st.index, st.cursor = timer.Wheel{}, rewind.Index{}, cursor{}
 	st.expireAt, st.fadeAt, st.ageAt = never, never, never
 	st.history.Trim(st.history.Generation())
@@ -410,7 +424,7 @@ func (st *state) observe(now int64) int64 {
 	return st.seen
 }
 
-// wake is an instant at which advance must be called at the latest.
+// wake is an instant at which advance must be called at the latest, unless blocks are wanted: then it is now.
 func (st *state) wake() int64 {
 	at := min(st.expireAt, st.fadeAt, st.ageAt)
 	if w, ok := st.wheel.Wake(); ok {

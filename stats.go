@@ -63,26 +63,24 @@ func (q *Queue) addStats(to *Stats, next *int64) {
 	to.Messages += st.count[active] + st.count[inactive] + st.count[moving] + st.count[delayed] + st.count[hidden] + st.count[pending]
 	to.Rewindable += st.count[rewindable]
 	to.Waiting += q.waiters.n
-	memory, live := st.weigh()
-	to.MemoryBytes += memory
-	to.LiveBytes += live
+	to.MemoryBytes += queueBytes + st.memory()
+	to.LiveBytes += st.live()
 	if at, ok := st.wheel.Next(); ok {
 		*next = min(*next, at)
 	}
 }
 
-// weigh estimates the bytes of memory that a queue's state takes, and the bytes of its live messages: a block that is
-// gone in part counts with the average of its messages.
-func (st *state) weigh() (memory, live int64) {
-	const queueBytes, blockBytes, entryBytes, timerBytes, anchorBytes, movedBytes = 512, 700, 48, 24, 32, 32
-	memory = queueBytes + int64(st.wheel.Len())*timerBytes
-	st.each(func(*summary) bool { return false }, func(b *block) bool {
-		memory += blockBytes + int64(cap(b.entries))*entryBytes + int64(cap(b.places.data)) +
-			int64(cap(b.places.anchors))*anchorBytes + int64(cap(b.places.moved))*movedBytes
-		live += b.live()
+// queueBytes is what a queue takes in memory without blocks and timers, about.
+const queueBytes = 512
+
+// live estimates the bytes that the space contract counts for a queue's messages: a block that is gone in part counts
+// with the average of its messages.
+func (st *state) live() (n int64) {
+	st.each(func(s *summary) bool { return s.total() == 0 }, func(b *block) bool {
+		n += b.live()
 		return true
 	})
-	return memory, live
+	return n
 }
 
 // live estimates the bytes that the space contract counts for a block's messages.
@@ -91,5 +89,6 @@ func (b *block) live() int64 {
 	if n == 0 {
 		return 0
 	}
-	return n*liveOverhead + b.places.bytes*n/int64(max(1, b.places.held))
+	at := b.stub()
+	return n*liveOverhead + at.bytes*n/int64(max(1, at.held))
 }
