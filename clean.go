@@ -380,6 +380,9 @@ func (q *Queue) resettle(list []straggler) {
 			continue
 		}
 		q.st.relocate(b, off, place{m.copied, m.place.size, m.place.at})
+		if i+1 == len(list) || list[i+1].seq>>blockBits != m.seq>>blockBits {
+			q.st.sink(b) // it may be put out of memory before anybody else looks
+		}
 	}
 }
 

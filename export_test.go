@@ -35,6 +35,11 @@ func WithSlack(bytes int64) Option { return func(o *options) { o.slack = bytes }
 // WithSteps has f called between the steps of cleaning, with their names.
 func WithSteps(f func(name string)) Option { return func(o *options) { o.step = f } }
 
+// withoutPaging has blocks put out of memory as usual, whatever the environment says.
+func withoutPaging(o *options) {
+	o.index, o.paging = nil, paging{grain: tellGrain, rest: passRest}
+}
+
 // Clean cleans the first segment of the log now, whatever garbage there is.
 func (s *Spool) Clean() error {
 	s.keeper.work.Lock()
