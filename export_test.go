@@ -35,8 +35,8 @@ func WithSlack(bytes int64) Option { return func(o *options) { o.slack = bytes }
 // WithSteps has f called between the steps of cleaning, with their names.
 func WithSteps(f func(name string)) Option { return func(o *options) { o.step = f } }
 
-// withoutPaging has blocks put out of memory as usual, whatever the environment says.
-func withoutPaging(o *options) {
+// WithoutPaging has blocks put out of memory as usual, whatever the environment says.
+func WithoutPaging(o *options) {
 	o.index, o.paging = nil, paging{grain: tellGrain, rest: passRest}
 }
 

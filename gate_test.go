@@ -12,7 +12,7 @@ import (
 func TestGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bg := context.Background()
-		s, err := OpenMemory(withoutPaging)
+		s, err := OpenMemory(WithoutPaging)
 		if err != nil {
 			t.Fatal(err)
 		}

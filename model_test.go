@@ -71,12 +71,18 @@ func TestModelDisk(t *testing.T) {
 	}
 }
 
-// modelSizes makes small segments and many checkpoints in most runs, so that few messages make the log move on.
+// modelSizes makes small segments and many checkpoints in most runs, so that few messages make the log move on, and puts
+// blocks out of memory all the time in most of them.
 func modelSizes(n uint32) []spool.Option {
 	if n%4 == 0 {
-		return nil
+		return modelPaging(n >> 2)
 	}
-	return []spool.Option{spool.WithSizes(int64(8<<10)<<(n>>2%4), int64(4<<10)<<(n>>4%5))}
+	return append(modelPaging(n>>9), spool.WithSizes(int64(8<<10)<<(n>>2%4), int64(4<<10)<<(n>>4%5)))
+}
+
+// modelPaging puts blocks out of memory all the time, in two of three runs; in one of them calls wait for it.
+func modelPaging(n uint32) []spool.Option {
+	return [][]spool.Option{{}, {spool.WithPaging(0, 1<<40)}, {spool.WithPaging(0, 2<<10)}}[n%3]
 }
 
 // TestModelDiskTime is on disk and under virtual time, closed or killed now and then: what falls due meanwhile as well.
@@ -98,7 +104,7 @@ func TestModelDiskTime(t *testing.T) {
 			r := &modelRunner{bubble: true, ctx: t.Context(), dir: filepath.Join(dir, "spool")}
 			durability := spool.Durability(ops[0].n[0] % 2)
 			r.open = func() (*spool.Spool, error) {
-				options := []spool.Option{spool.WithDurability(durability)}
+				options := []spool.Option{spool.WithDurability(durability), spool.WithoutPaging}
 				if n := ops[0].n[1]; n%3 == 0 { // Badger looks around twenty times a second: days would take minutes
 					options = append(options, modelSizes(n/3|1)...)
 					r.longest = 10 * time.Second
@@ -144,7 +150,7 @@ func modelCampaign(t *testing.T, steps, per int, run func([]modelOp) error) {
 func modelInBubble(t *testing.T, ops []modelOp) (err error) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &modelRunner{bubble: true, ctx: t.Context()}
-		r.open = func() (*spool.Spool, error) { return spool.OpenMemory() }
+		r.open = func() (*spool.Spool, error) { return spool.OpenMemory(modelPaging(ops[0].n[1])...) }
 		err = r.run(ops)
 	})
 	return err

@@ -103,6 +103,7 @@ func (q *Queue) pageIn(patient bool) bool {
 			return false
 		}
 	}
+	q.st.missing(0) // what is here is not wanted any more
 	q.tell()
 	return true
 }

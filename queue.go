@@ -150,6 +150,10 @@ func (q *Queue) admit(n int64, purse store.Purse) (now int64, err error) {
 		if now, err = q.lock(); err != nil {
 			return 0, err
 		}
+		// What was read from the index is here as long as mu is held: with room at hand the caller goes on with it.
+		if c.TryAdmit(n, purse) {
+			return now, nil
+		}
 		q.unlock(now)
 	}
 }
@@ -285,7 +289,7 @@ func (q *Queue) dispatch(now int64) {
 	}
 	for q.waiters.n > 0 && q.st.count[active]+q.st.count[hidden] > 0 {
 		need := receiveNeed(q.waiters.first.max)
-		if !q.st.summon(q.waiters.first.max) || !c.TryAdmit(need) {
+		if !q.st.summon(q.waiters.first.max) || !c.TryAdmit(need, store.Reserve) {
 			q.spool.worker.add(q)
 			return
 		}

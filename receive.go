@@ -199,7 +199,12 @@ func (q *Queue) await(ctx context.Context, w *waiter, wait time.Duration) ([]gra
 	}
 	if err == ErrNoMessage {
 		// What falls due at this very instant is still in time.
-		if now, gone := q.lock(); gone == nil {
+		for here := false; !here; {
+			now, gone := q.lock()
+			if gone != nil {
+				break
+			}
+			here = q.waiters.n == 0 || q.st.summon(q.waiters.first.max)
 			q.unlock(now)
 		}
 	}

@@ -39,7 +39,7 @@ func (h *hooked) around(op string, f func() error) error {
 
 func shelfOpen(t testing.TB, dir string) *Spool {
 	t.Helper()
-	s, err := Open(dir, WithSizes(16<<10, 1<<40), WithDurability(Written), withoutPaging)
+	s, err := Open(dir, WithSizes(16<<10, 1<<40), WithDurability(Written), WithoutPaging)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -174,12 +174,13 @@ func (c *Committer) AdmitFrom(n int64, purse Purse) error {
 	}
 }
 
-// TryAdmit is Admit for callers that hold a queue's lock: it never blocks, and answers false instead.
-func (c *Committer) TryAdmit(n int64) bool {
+// TryAdmit is AdmitFrom for callers that hold a queue's lock: it never blocks, and answers false instead.
+func (c *Committer) TryAdmit(n int64, purse Purse) bool {
 	n += FrameHeaderSize + FrameAlign
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.err != nil || c.admitted+n > c.log.ReserveRoom() {
+	full := c.admitted > c.flown && c.admitted-c.flown+n > maxGroup
+	if c.err != nil || full || c.admitted+n > c.roomFor(purse) {
 		return false
 	}
 	c.admitted += n

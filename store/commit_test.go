@@ -660,7 +660,7 @@ func TestAdmitBlocksLargeGroups(t *testing.T) {
 		if admitted.Load() != 0 {
 			t.Error("5 MB were admitted to one group")
 		}
-		if !c.TryAdmit(mb/2) && log.Room() > 4*mb {
+		if !c.TryAdmit(mb/2, store.Reserve) && log.Room() > 4*mb {
 			t.Error("TryAdmit = false where there is room")
 		}
 		c.Forgo(3 * mb)
@@ -711,13 +711,13 @@ func TestTryAdmit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, log, _ := newCommitter(t, store.AtWritten, memlog.Options{SegmentSize: 4096})
 		const overhead = store.FrameHeaderSize + store.FrameAlign
-		if c.TryAdmit(4097 - overhead) {
+		if c.TryAdmit(4097-overhead, store.Reserve) {
 			t.Error("TryAdmit took more than Room")
 		}
-		if !c.TryAdmit(4096 - overhead) {
+		if !c.TryAdmit(4096-overhead, store.Reserve) {
 			t.Error("TryAdmit did not take all of Room")
 		}
-		if c.TryAdmit(0) {
+		if c.TryAdmit(0, store.Reserve) {
 			t.Error("TryAdmit took room twice")
 		}
 		if room := log.Room(); room != 4096 {
@@ -730,7 +730,7 @@ func TestTryAdmit(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- c.Wait(pos, store.AtWritten) }()
 		synctest.Wait()
-		if !c.TryAdmit(100) {
+		if !c.TryAdmit(100, store.Reserve) {
 			t.Error("TryAdmit waits for a write")
 		}
 		c.Forgo(100)
@@ -739,7 +739,7 @@ func TestTryAdmit(t *testing.T) {
 			t.Error(err)
 		}
 		c.Fail(errors.New("broken"))
-		if c.TryAdmit(1) {
+		if c.TryAdmit(1, store.Reserve) {
 			t.Error("TryAdmit = true after a failure")
 		}
 	})
@@ -1131,7 +1131,7 @@ func commitAtRandom(t *testing.T, rng *rand.Rand, level store.Level, fails bool)
 			need += int64(store.RecordSize(8, size))
 		}
 		if rng.IntN(3) == 0 {
-			if !c.TryAdmit(need) {
+			if !c.TryAdmit(need, store.Reserve) {
 				return
 			}
 		} else if err := c.Admit(need); err != nil {
