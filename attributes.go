@@ -61,7 +61,7 @@ func (q *Queue) Peek(ctx context.Context, max int) ([]*Delivery, error) {
 		return nil, err
 	}
 	now, err := q.lock()
-	for err == nil && !q.st.summon(max) {
+	for reach := max; err == nil && !q.st.summon(reach); reach = fewer(reach) {
 		q.unlock(now)
 		now, err = q.lock()
 	}
@@ -90,14 +90,15 @@ func (q *Queue) Peek(ctx context.Context, max int) ([]*Delivery, error) {
 	return ds, bad
 }
 
-// look returns the oldest active messages as grants without a lease. Caller holds mu and has summoned them.
+// look returns the oldest active messages as grants without a lease, as far as their blocks are in memory. Caller holds mu
+// and has summoned them.
 func (q *Queue) look(max int) (grants []grant) {
 	st, total := q.st, 0
 	st.each(func(s *summary) bool { return s.count[active] == 0 }, func(b *block) bool {
 		if b.count[active] == 0 {
 			return true
 		}
-		if len(grants) == max {
+		if len(grants) == max || !st.here(b) {
 			return false
 		}
 		st.refresh(b)

@@ -289,7 +289,7 @@ func (q *Queue) dispatch(now int64) {
 	}
 	for q.waiters.n > 0 && q.st.count[active]+q.st.count[hidden] > 0 {
 		need := receiveNeed(q.waiters.first.max)
-		if !q.st.summon(q.waiters.first.max) || !c.TryAdmit(need, store.Reserve) {
+		if !q.st.summon(1) || !c.TryAdmit(need, store.Reserve) {
 			q.spool.worker.add(q)
 			return
 		}

@@ -140,7 +140,7 @@ func (q *Queue) acquire(ctx context.Context, max int, o receiveOptions) ([]grant
 	c := q.spool.commit
 	need := receiveNeed(max)
 	now, err := q.admit(need, store.Reserve)
-	for err == nil && !q.st.summon(max) {
+	for reach := max; err == nil && !q.st.summon(reach); reach = fewer(reach) {
 		q.unlock(now)
 		c.Forgo(need)
 		now, err = q.admit(need, store.Reserve)
@@ -183,6 +183,10 @@ func (q *Queue) acquire(ctx context.Context, max int, o receiveOptions) ([]grant
 	return q.await(ctx, w, wait)
 }
 
+// fewer is how many messages a caller summons that has summoned so many in vain: what is read for it may be put out of
+// memory again before it is all there. One is there as soon as it is read.
+func fewer(n int) int { return max(1, n/4) }
+
 // await waits until the waiter is given messages, or it leaves with nothing. Whoever wakes it has taken it off the
 // list: a context or a timer that ends at the same moment comes too late, and the messages are the caller's.
 func (q *Queue) await(ctx context.Context, w *waiter, wait time.Duration) ([]grant, store.Position, error) {
@@ -204,7 +208,7 @@ func (q *Queue) await(ctx context.Context, w *waiter, wait time.Duration) ([]gra
 			if gone != nil {
 				break
 			}
-			here = q.waiters.n == 0 || q.st.summon(q.waiters.first.max)
+			here = q.waiters.n == 0 || q.st.summon(1)
 			q.unlock(now)
 		}
 	}
