@@ -7,18 +7,20 @@ GO        ?= go
 FUZZTIME  ?= 5s
 BENCH     ?= .
 RACEFLAGS ?=
+PAGINGFLAGS ?=
+N         ?= 10000000
 PLATFORMS := linux/amd64 linux/arm64 linux/386 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 
 # Every directory with a go.mod, the root first; found, so that a new module cannot be forgotten.
 MODULES = $(sort $(patsubst %/go.mod,%,$(shell find . -name go.mod -not -path '*/testdata/*' -not -path '*/vendor/*')))
 
 .DEFAULT_GOAL := help
-.PHONY: help check static fmt vet staticcheck cross tidy test race fuzz bench
+.PHONY: help check static fmt vet staticcheck cross tidy test race paging backlog fuzz bench
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-check: static race fuzz ## everything a change must pass besides the tests: static, race, fuzz
+check: static race paging fuzz ## everything a change must pass besides the tests: static, race, paging, fuzz
 
 static: fmt vet staticcheck cross tidy ## what needs no test to run: fmt, vet, staticcheck, cross, tidy
 
@@ -46,6 +48,12 @@ test: ## the tests: go test ./...
 
 race: ## the tests under the race detector, in random order, long ones in their short form
 	$(GO) test $(RACEFLAGS) -race -short -shuffle=on -timeout 8m ./...
+
+paging: ## the tests of the root package with every block put out of memory as soon as it may
+	SPOOL_TEST_PAGING=1 $(GO) test $(PAGINGFLAGS) -short -timeout 8m .
+
+backlog: ## N messages (10 million) in each state, within a budget of 32 MB: memory, disk and times
+	$(GO) test -run 'TestBacklog' -count=1 -timeout 60m -v . -args -spool.backlog.n=$(N) | grep -v '^=== '
 
 fuzz: ## each fuzz target for FUZZTIME (5s)
 	@$(GO) test -list '^Fuzz' ./... | awk '/^Fuzz/ { name[n++] = $$1 } /^ok/ { for (i = 0; i < n; i++) print $$2, name[i]; n = 0 }' | \

@@ -122,11 +122,16 @@
 //
 // # Memory and disk
 //
-// Bodies are kept on disk; only the newest are also in memory. For every message that is not gone its state is held
-// in memory: up to 16 bytes for an Active one, up to 80 for one that is Rewindable, up to 130 while it is leased or
-// delayed. In this version that is not bounded by [WithMemoryBudget]: bound it by Meta.MaxMessages. Badger, which
-// holds the index of a spool that has grown beyond its first checkpoint, uses about 50 MB besides, and up to 140 MB for
-// the moments in which a large checkpoint is written.
+// Bodies are kept on disk; only the newest are also in memory. Of each 1,024 messages the state (up to 16 bytes for one
+// that is Active, up to 80 for one that is Rewindable, up to 130 while it is leased or delayed) is in memory as long as
+// [WithMemoryBudget] allows. Then what was not used lately is put out to the index, and read back when it is needed: a
+// receive, a deletion or the end of a lease reads it for all 1,024. What stays is about 200 bytes for each 1,024
+// messages. When messages change faster than the index can take it, calls wait. Half of the budget is used for this: Go's
+// garbage collector takes the other half. The index itself, which is made by the first checkpoint, uses Badger, whose
+// memory comes on top.
+//
+// Without room for the index (128 MB free) nothing can be put out: then memory grows with what is live. A spool made by
+// [OpenMemory] keeps everything in memory.
 //
 // The log consists of segments of up to 32 MB. A segment at the front of the log in which nothing is live any more
 // is used again or removed. When the log holds much more than what is live, what still lives in its first segment is

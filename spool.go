@@ -64,9 +64,9 @@ func WithDurableReceives() Option { return func(o *options) { o.durableReceives 
 // discards.
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
 
-// WithMemoryBudget bounds what the spool keeps in memory, in bytes, within [8 MiB, 1 TiB]; the default is 64 MiB. Blocks
-// of messages that were not used lately are put out to the index and read back when they are needed. About 200 bytes for
-// each 1,024 messages always stay, and what the index itself takes comes on top, under 64 MB.
+// WithMemoryBudget bounds what the spool keeps in memory, in bytes, within [8 MiB, 1 TiB]; the default is 64 MiB. What was
+// not used lately is put out to the index and read back when it is needed. About 200 bytes for each 1,024 messages stay
+// whatever the budget, and what Badger takes for the index comes on top. A spool in memory has no index, and no bound.
 func WithMemoryBudget(bytes int64) Option { return func(o *options) { o.memoryBudget = bytes } }
 
 func readSpoolOptions(opts []Option) (options, error) {
