@@ -61,9 +61,8 @@ func (q *Queue) Peek(ctx context.Context, max int) ([]*Delivery, error) {
 		return nil, err
 	}
 	now, err := q.lock()
-	for reach := max; err == nil && !q.st.summon(reach); reach = fewer(reach) {
-		q.unlock(now)
-		now, err = q.lock()
+	if err == nil && !q.st.summon(max) {
+		now, err = q.gather(now, max, q.lock, func() {})
 	}
 	if err != nil {
 		return nil, err

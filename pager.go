@@ -205,7 +205,9 @@ func (q *Queue) sweep(todo int) (dirty []uint64, left int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	defer q.tell()
-	todo = min(todo, q.st.inside)
+	if todo = min(todo, q.st.inside); q.gathering > 0 && q.spool.pager.used.Load() <= q.spool.pager.high {
+		return nil, 0
+	}
 	for work := 0; todo > 0 && work < looksAHold && len(dirty) < blocksAHold; work++ {
 		b := q.st.hand
 		q.st.hand = b.behind

@@ -56,6 +56,7 @@ type Queue struct {
 	armed      int64          // guarded by mu; what the clock was told
 	shelving   bool           // guarded by mu; a checkpoint of this queue is under way
 	movers     int            // guarded by mu; callers in makeMoves
+	gathering  int            // guarded by mu; callers that have blocks read to use them together
 	moved      sync.Cond      // with mu; a move has ended
 	scratch    encoder        // guarded by mu
 	receive    receiveRecord  // guarded by mu; scratch

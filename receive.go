@@ -140,10 +140,8 @@ func (q *Queue) acquire(ctx context.Context, max int, o receiveOptions) ([]grant
 	c := q.spool.commit
 	need := receiveNeed(max)
 	now, err := q.admit(need, store.Reserve)
-	for reach := max; err == nil && !q.st.summon(reach); reach = fewer(reach) {
-		q.unlock(now)
-		c.Forgo(need)
-		now, err = q.admit(need, store.Reserve)
+	if err == nil && !q.st.summon(max) {
+		now, err = q.gather(now, max, func() (int64, error) { return q.admit(need, store.Reserve) }, func() { c.Forgo(need) })
 	}
 	if err != nil {
 		return nil, 0, err
@@ -183,9 +181,24 @@ func (q *Queue) acquire(ctx context.Context, max int, o receiveOptions) ([]grant
 	return q.await(ctx, w, wait)
 }
 
-// fewer is how many messages a caller summons that has summoned so many in vain: what is read for it may be put out of
-// memory again before it is all there. One is there as soon as it is read.
-func fewer(n int) int { return max(1, n/4) }
+// gather has the blocks of up to max of the oldest active messages read, and returns holding mu as lock does: fewer of them
+// when memory does not suffice, but one is always there. Caller holds mu by lock; release gives back what lock took
+// beside it.
+func (q *Queue) gather(now int64, max int, lock func() (int64, error), release func()) (_ int64, err error) {
+	q.gathering++
+	for reach := max; err == nil && !q.st.summon(reach); {
+		q.unlock(now)
+		release()
+		reach = (reach + 3) / 4
+		now, err = lock()
+	}
+	if err != nil {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+	}
+	q.gathering--
+	return now, err
+}
 
 // await waits until the waiter is given messages, or it leaves with nothing. Whoever wakes it has taken it off the
 // list: a context or a timer that ends at the same moment comes too late, and the messages are the caller's.
