@@ -85,7 +85,8 @@ func (st *state) here(b *block) bool {
 	return false
 }
 
-// missing returns up to max of the wanted blocks that are away, and forgets those that are not or are no more.
+// missing returns up to max of the wanted blocks that are away, the latest wanted first, and forgets those that are not or
+// are no more.
 func (st *state) missing(max int) (list []*block) {
 	keep := st.wanted[:0]
 	for _, b := range st.wanted {
@@ -94,13 +95,13 @@ func (st *state) missing(max int) (list []*block) {
 			continue
 		}
 		keep = append(keep, b)
-		if len(list) < max {
-			list = append(list, b)
-		}
 	}
 	clear(st.wanted[len(keep):])
 	if st.wanted = keep; len(keep) == 0 {
 		st.wanted = nil
+	}
+	for i := len(keep) - 1; i >= 0 && len(list) < max; i-- {
+		list = append(list, keep[i])
 	}
 	return list
 }

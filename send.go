@@ -141,12 +141,7 @@ func (q *Queue) send(ctx context.Context, out []outgoing) (first uint64, err err
 	for i := range out {
 		need += sendNeed(&out[i])
 	}
-	now, err := q.admit(need, store.Ordinary)
-	for err == nil && !q.st.tail() {
-		q.unlock(now)
-		c.Forgo(need)
-		now, err = q.admit(need, store.Ordinary)
-	}
+	now, err := q.admitSend(need, len(out))
 	if err != nil {
 		return 0, err
 	}
@@ -165,6 +160,33 @@ func (q *Queue) send(ctx context.Context, out []outgoing) (first uint64, err err
 	c.End(need)
 	q.unlock(now)
 	return first, q.spool.failure(c.Wait(pos, q.spool.level))
+}
+
+// admitSend is admit for n messages. What fell due is left to those who look at it, unless it may make the room that they
+// need, or moves messages here that come before them.
+func (q *Queue) admitSend(need int64, n int) (now int64, err error) {
+	c := q.spool.commit
+	if q.feeders.Load() == nil {
+		_ = q.spool.pager.gate.pass(context.Background())
+		if err := c.AdmitFrom(need, store.Ordinary); err != nil {
+			return 0, q.spool.failure(err)
+		}
+		q.mu.Lock()
+		for here := true; here && !q.dropped.Load() && q.room(n) == nil; here = q.pageIn(false) {
+			if q.st.tail() {
+				return q.st.observe(q.spool.now()), nil
+			}
+		}
+		q.mu.Unlock()
+		c.Forgo(need)
+	}
+	now, err = q.admit(need, store.Ordinary)
+	for err == nil && !q.st.tail() {
+		q.unlock(now)
+		c.Forgo(need)
+		now, err = q.admit(need, store.Ordinary)
+	}
+	return now, err
 }
 
 // pass waits while the log is clogged with garbage. Only sends wait: what consumers do makes the log cleaner.
