@@ -29,7 +29,7 @@ func (k *keeper) checkpoint() {
 		return
 	}
 	err := k.writeCheckpoint(time.Time{})
-	if err == nil {
+	if k.suspended = err != nil; !k.suspended {
 		k.indexSize.Store(k.shelf.index.Size())
 		return
 	}

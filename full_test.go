@@ -33,11 +33,13 @@ func smallDisk(t *testing.T, size string) string {
 // TestFullDisk: a full disk refuses sends with nothing stored, lets everything be received and deleted, and takes as much
 // again when that has made room, without a reopen.
 func TestFullDisk(t *testing.T) {
-	for _, size := range []string{"24m", "48m", "64m"} {
+	for size, options := range map[string][]spool.Option{"24m": nil, "48m": nil, "64m": nil,
+		// There is room for an index, and later there is not: what is only there must still be found.
+		"240m": {spool.WithPaging(0, 1<<40), spool.WithDurability(spool.Written), spool.WithSizes(0, 4<<20)}} {
 		t.Run(size, func(t *testing.T) {
 			ctx := context.Background()
 			dir := smallDisk(t, size)
-			s, err := spool.Open(dir)
+			s, err := spool.Open(dir, options...)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -61,6 +63,23 @@ func TestFullDisk(t *testing.T) {
 			}
 			if again := healDisk(t, q, stored*3/4); again < stored*3/4 {
 				t.Fatalf("%d messages stored after all were deleted, %d before", again, stored)
+			}
+			before, err := q.Attributes(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if s, err = spool.Open(dir, options...); err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			if q, err = s.Queue("q"); err != nil {
+				t.Fatal(err)
+			}
+			if after, err := q.Attributes(ctx); err != nil || after.Active != before.Active || after.Sent != before.Sent {
+				t.Fatalf("Attributes = %+v, %v, before the reopen %+v", after, err, before)
 			}
 		})
 	}

@@ -42,6 +42,7 @@ type keeper struct {
 	cut    store.Position // guarded by work; end of the segment that is being cleaned
 	weight weight         // guarded by work
 
+	suspended bool         // guarded by work; there was no room for the last checkpoint
 	fruitless time.Time    // guarded by work; nothing could be put out of memory then
 	heavy     atomic.Int64 // bytes that copies take for 1,000 that the space contract counts
 

@@ -8,7 +8,7 @@ import (
 
 // reclaim gives back the segments at the front of the log that nobody needs any more: every message in them is gone or
 // has been copied by clean, whose steps come before these; the newest record that tells of each queue lies behind them,
-// and so does the checkpoint.
+// and so does the checkpoint, unless there is no room for one: then the log alone tells the next Open.
 //
 //	step                                     dies here: the next Open
 //	1 SNAPSHOT of every queue whose newest   the old start
@@ -25,7 +25,7 @@ func (k *keeper) dropDead() error {
 	s := k.spool
 	queues := s.snapshotQueues()
 	limit := s.lowest(queues)
-	if k.shelf != nil && k.shelf.index != nil {
+	if k.shelf != nil && k.shelf.index != nil && !k.suspended {
 		limit = min(limit, store.Position(k.at.Load()))
 	} else {
 		k.at.Store(int64(s.disk.End()))
