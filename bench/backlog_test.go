@@ -1,11 +1,8 @@
 package bench
 
 import (
-	"os"
-	"runtime"
-	"runtime/debug"
+	"errors"
 	"testing"
-	"time"
 
 	"github.com/spoolmq/spool/bench/limit"
 	"github.com/spoolmq/spool/bench/subject"
@@ -21,52 +18,56 @@ func BenchmarkW7(b *testing.B) {
 		dirs := newScratch(b)
 		for b.Loop() {
 			for range *rounds {
-				bound := backlog(b, limit.Files(workload.Fsync), dirs.next(), n, "limit-", figures)
-				own := backlog(b, subject.Spool(workload.Fsync), dirs.next(), n, "", figures)
-				figures.add("x-limit-open", own.Seconds()/bound.Seconds())
+				bound := keep(b, limit.Files(workload.Fsync), dirs.next(), n, "limit-", figures)
+				own := keep(b, subject.Spool(workload.Fsync), dirs.next(), n, "", figures)
+				figures.add("x-limit-open", own.Open.Seconds()/bound.Open.Seconds())
 			}
 		}
 		figures.report(b)
 	})
 }
 
-// backlog does W7 once on one system and returns how long opening took.
-func backlog(b *testing.B, sys workload.System, dir string, n int, prefix string, figures series) time.Duration {
+func keep(b *testing.B, sys workload.System, dir string, n int, prefix string, figures series) workload.Footprint {
 	b.Helper()
-	st := open(b, sys, dir)
-	stock := workload.NewBacklog(background, sys, st, smallBody)
-	heap, private := memory()
-	weigh := func(when string) {
-		h, p := memory()
-		figures.add(prefix+"heap-B/msg"+when, float64(h-heap)/float64(n))
-		figures.add(prefix+"private-B/msg"+when, float64(p-private)/float64(n))
-	}
-	must(b, stock.Store(n))
-	weigh("")
-	must(b, st.Close())
-	start := time.Now()
-	st = open(b, sys, dir)
-	c, err := st.Consumer(0)
+	f, err := workload.Keep(background, sys, dir, n, smallBody)
 	must(b, err)
-	into := make([]workload.Message, 1)
-	_, err = c.Receive(background, into)
-	took := time.Since(start)
-	must(b, err)
-	figures.add(prefix+"open-ms", millis(took))
-	must(b, c.Delete(background, into))
-	must(b, stock.Took(into[0]))
-	weigh("-reopened")
-	stock.Reopened(st)
-	must(b, stock.ReadBack())
-	must(b, st.Close())
-	return took
+	figures.add(prefix+"heap-B/msg", f.Heap)
+	figures.add(prefix+"private-B/msg", f.Private)
+	figures.add(prefix+"heap-B/msg-reopened", f.HeapReopened)
+	figures.add(prefix+"private-B/msg-reopened", f.PrivateReopened)
+	figures.add(prefix+"open-ms", millis(f.Open))
+	return f
 }
 
-// memory is what the process holds when everything has been freed that can be: Go's heap, and all memory of its own.
-func memory() (heap, private int64) {
-	runtime.GC()
-	debug.FreeOSMemory()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc), workload.PrivateMemory(os.Getpid())
+// contract is what a spool in which nothing is live may hold on disk, in bytes.
+const contract = 192 << 20
+
+// BenchmarkW9 sends messages of 1 KB from 64 producers, durably, and tells how many bytes the device has written for each;
+// what is prepared ahead is part of that. Then it deletes all of them and tells what the disk holds when it has come
+// to rest, at most 30 s later, and since when that is within the contract. The device's counter has everybody's writes:
+// let nothing else run.
+func BenchmarkW9(b *testing.B) {
+	figures := series{}
+	dirs := newScratch(b)
+	for b.Loop() {
+		for range *rounds {
+			bound := wear(b, limit.Files(workload.Fsync), dirs.next(), "limit-", figures)
+			own := wear(b, subject.Spool(workload.Fsync), dirs.next(), "", figures)
+			figures.add("x-limit", own.Device/bound.Device)
+		}
+	}
+	figures.report(b)
+}
+
+func wear(b *testing.B, sys workload.System, dir, prefix string, figures series) workload.Wear {
+	b.Helper()
+	w, err := workload.Use(background, sys, dir, scaled(200_000), bodySize, 64, contract)
+	if errors.Is(err, workload.ErrCannot) {
+		b.Skip(err)
+	}
+	must(b, err)
+	figures.add(prefix+"device-B/msg", w.Device)
+	figures.add(prefix+"disk-MB", float64(w.Disk)/(1<<20))
+	figures.add(prefix+"within-contract-s", w.Within.Seconds())
+	return w
 }

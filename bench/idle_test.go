@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"runtime/debug"
 	"sync"
 	"testing"
 	"time"
@@ -81,7 +82,7 @@ func spoolIdle(b *testing.B, dir string, figures series) {
 // idle is the part of a processor that the process takes while the benchmark sleeps, in percent.
 func idle(b *testing.B) float64 {
 	b.Helper()
-	memory() // what is left of before is not to be collected meanwhile
+	debug.FreeOSMemory() // what is left of before is not to be collected meanwhile
 	time.Sleep(scaledTime(5 * time.Second))
 	window := scaledTime(5 * time.Second)
 	before := workload.ProcessCPU(os.Getpid())

@@ -30,11 +30,11 @@ func BenchmarkW10(b *testing.B) {
 func rewind(b *testing.B, dir string, n int, figures series) time.Duration {
 	b.Helper()
 	sys := subject.Spool(workload.Fsync)
-	st := open(b, sys, dir)
-	q, err := st.(subject.Store).Numbered(0)
+	stock, err := workload.NewBacklog(background, sys, dir, smallBody)
+	must(b, err)
+	q, err := stock.Open().(subject.Store).Numbered(0)
 	must(b, err)
 	must(b, q.SetMeta(background, func(m *spool.Meta) { m.Rewind = time.Hour }))
-	stock := workload.NewBacklog(background, sys, st, smallBody)
 	begin := time.Now()
 	must(b, stock.Store(n/2))
 	first, middle := stock.Stored(), time.Now()
@@ -59,10 +59,10 @@ func rewind(b *testing.B, dir string, n int, figures series) time.Duration {
 	figures.add("call-ms", millis(all))
 	stock.Expect()
 	must(b, d.Delete(background))
-	must(b, stock.Took(workload.Message{Body: d.Body}))
+	must(b, stock.Took(d.Body))
 	must(b, stock.ReadBack())
 	figures.add("middle-call-ms", millis(to(middle, stock.Stored()-first)))
-	must(b, st.Close())
+	must(b, stock.Close())
 	return all
 }
 

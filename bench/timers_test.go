@@ -2,6 +2,7 @@ package bench
 
 import (
 	"math/rand/v2"
+	"runtime"
 	"testing"
 	"time"
 
@@ -86,13 +87,13 @@ func ascending(n int) []int {
 // timers does W11 once and returns what a start takes, in ns.
 func timers(t timerSet, delays []time.Duration, stops []int, prefix string, figures series) float64 {
 	n := float64(len(delays))
-	before, _ := memory()
+	before := heap()
 	begin := time.Now()
 	for i, d := range delays {
 		t.start(i, d)
 	}
 	started := float64(time.Since(begin)) / n
-	after, _ := memory()
+	after := heap()
 	stop := t.stopper(stops)
 	begin = time.Now()
 	stop()
@@ -100,6 +101,14 @@ func timers(t timerSet, delays []time.Duration, stops []int, prefix string, figu
 	figures.add(prefix+"start-ns", started)
 	figures.add(prefix+"B/timer", float64(after-before)/n)
 	return started
+}
+
+// heap is what is left of Go's heap when everything has been freed that can be, in bytes.
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
 
 // A timerSet has timers by number. What it knows them by is there before it is used. The function that stops them has laid

@@ -57,10 +57,10 @@ func together(ctx context.Context, warm, measured time.Duration, jobs []job) (Re
 		meters[i] = m
 		all.Go(func() {
 			err := work(ctx, m)
-			switch cause := context.Cause(ctx); {
-			case err != nil && cause != nil && errors.Is(err, ctx.Err()):
-				err = cause
-			case err != nil:
+			if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+				return // cut off
+			}
+			if err != nil {
 				cancel(err)
 			}
 			if !errors.Is(err, errFinished) {
@@ -78,5 +78,9 @@ func together(ctx context.Context, warm, measured time.Duration, jobs []job) (Re
 		}
 	}
 	r.Took = last.Sub(from)
-	return r, errors.Join(errs...)
+	err := errors.Join(errs...)
+	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, errFinished) {
+		err = cause
+	}
+	return r, err
 }

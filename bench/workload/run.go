@@ -46,9 +46,13 @@ func Drain(ctx context.Context, sys System, dir string, l Load) (Result, error) 
 }
 
 // Through measures producers and consumers together: a message counts when its Delete has returned. When the time is
-// over the producers stop, and the consumers go on until nothing is left.
+// over the producers stop, and the consumers go on until nothing is left. A backlog that was stored before is part of
+// what they get.
 func Through(ctx context.Context, sys System, dir string, l Load) (Result, error) {
 	return measure(ctx, sys, dir, l, func(r *run) error {
+		if err := r.store(l.Backlog); err != nil {
+			return err
+		}
 		return r.phase(l, r.produce(l, true, (*meter).over), r.consume(l, false, nil))
 	})
 }
@@ -154,35 +158,40 @@ func (r *run) watch(done <-chan struct{}, cancel context.CancelCauseFunc) {
 	}
 }
 
-// produce makes producers that send until it is enough.
+// produce makes producers that send until it is enough. If there are more queues than producers, each uses its share of
+// them in turn.
 func (r *run) produce(l Load, quiet bool, enough func(*meter) bool) crew {
 	return func() (jobs []job, closers []io.Closer, err error) {
 		for i := range l.Producers {
-			p, err := r.st.Producer(i % r.load.queues())
-			if err != nil {
-				return nil, closers, err
+			var own []Producer
+			for queue := i % r.load.queues(); queue < r.load.queues(); queue += l.Producers {
+				p, err := r.st.Producer(queue)
+				if err != nil {
+					return nil, closers, err
+				}
+				closers = append(closers, p)
+				own = append(own, p)
 			}
-			closers = append(closers, p)
 			r.producing.Add(1)
 			jobs = append(jobs, func(ctx context.Context, m *meter) error {
 				m.quiet = quiet
-				return r.producer(ctx, m, p, i, l.Batch, enough)
+				return r.producer(ctx, m, own, i, l.Batch, enough)
 			})
 		}
 		return jobs, closers, nil
 	}
 }
 
-func (r *run) producer(ctx context.Context, m *meter, p Producer, number, batch int, enough func(*meter) bool) error {
+func (r *run) producer(ctx context.Context, m *meter, own []Producer, number, batch int, enough func(*meter) bool) error {
 	bodies := make([][]byte, batch)
 	for i := range bodies {
 		bodies[i] = make([]byte, r.load.Size)
 	}
-	for !enough(m) {
+	for calls := 0; !enough(m); calls++ {
 		for _, body := range bodies {
 			r.book.Fill(number, body)
 		}
-		if err := p.Send(ctx, bodies); err != nil {
+		if err := own[calls%len(own)].Send(ctx, bodies); err != nil {
 			return err
 		}
 		m.acknowledged(batch)
@@ -247,13 +256,23 @@ func (r *run) finished() bool {
 	return r.producing.Load() == 0 && r.deleted.Load() == r.book.Sent()
 }
 
-func (r *run) reopen() (err error) {
+func (r *run) reopen() error {
 	if err := r.st.Close(); err != nil {
 		return err
 	}
-	r.st, err = r.sys.Open(r.dir)
-	return err
+	st, err := r.sys.Open(r.dir)
+	if err != nil {
+		r.st = closed{}
+		return err
+	}
+	r.st = st
+	return nil
 }
+
+// closed is a store that could not be opened again.
+type closed struct{ Store }
+
+func (closed) Close() error { return nil }
 
 // waste leaves space that can be used again: of messages sent and deleted.
 func (r *run) waste(n int) error {
@@ -270,6 +289,9 @@ func (r *run) waste(n int) error {
 func (r *run) store(n int) error { return r.storeBy(n, r.help()) }
 
 func (r *run) storeBy(n int, l Load) error {
+	if n == 0 {
+		return nil
+	}
 	want := r.book.Sent() + int64(n)
 	_, err := r.together(0, 0, r.produce(l, true, func(*meter) bool { return r.book.Sent() >= want }))
 	return err

@@ -84,10 +84,10 @@ type Load struct {
 	Producers, Consumers int
 	Batch                int // messages a call
 	Size                 int // bytes a body
-	Queues               int // used in turn by producers and consumers; 0 is 1
+	Queues               int // that the producers share; 0 is 1
 
 	Dead    int // messages sent and deleted before anything else, so that there is space to use again
-	Backlog int // messages stored before the consumers start; the store is closed and opened in between
+	Backlog int // messages stored before the consumers start; Drain closes the store and opens it in between
 	AtLeast int // messages to be measured
 
 	Warm, Measure time.Duration // how long before measuring, and measuring at least
