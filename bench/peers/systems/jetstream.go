@@ -29,7 +29,7 @@ func jetStream(durable bool) workload.System {
 	return workload.System{
 		Name: "jetstream", Batch: bulk,
 		Config: "embedded, in-process connections, file storage, work queue, pull consumer 512 ahead, " +
-			choose(durable, "sync_interval always, DoubleAck", "sync_interval default, plain acks") + "; batches are asynchronous publishes",
+			choose(durable, "sync_interval always, DoubleAck", "sync_interval default, plain acks") + "; batches are asynchronous publishes; a delay is a schedule, which ends at a whole second, the next one",
 		Open: func(dir string) (workload.Store, error) { return openJetStream(dir, durable) },
 	}
 }
@@ -115,7 +115,7 @@ func (p natsProducer) Send(ctx context.Context, bodies [][]byte) error {
 func (p natsProducer) SendDelayed(_ context.Context, bodies [][]byte, delays []time.Duration) error {
 	return p.publish(bodies, func(i int) (jetstream.PubAckFuture, error) {
 		return p.js.PublishAsync(natsLater+strconv.FormatInt(p.later.Add(1), 10), append([]byte(nil), bodies[i]...),
-			jetstream.WithScheduleAt(time.Now().Add(delays[i])), jetstream.WithScheduleTarget(natsSubject))
+			jetstream.WithScheduleAt(time.Now().Add(delays[i]+time.Second-1).Truncate(time.Second)), jetstream.WithScheduleTarget(natsSubject))
 	})
 }
 
