@@ -3,6 +3,7 @@ package bench
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/spoolmq/spool/bench/limit"
 	"github.com/spoolmq/spool/bench/subject"
@@ -24,6 +25,9 @@ func BenchmarkW4(b *testing.B) { rows(b, "W4") }
 // BenchmarkW5 sends, receives and deletes with 8 producers and 8 consumers, one by one and in batches.
 func BenchmarkW5(b *testing.B) { rows(b, "W5") }
 
+// longest is the time after which a row begins no further round: on a slow disk ten minutes must do for everything.
+const longest = 50 * time.Second
+
 // rows measures spool and the raw file in turn: all start together, after a warm-up of a second at least a second is
 // measured, and the last acknowledgement ends it. Then everything is read back. The metrics are medians over the rounds:
 // x-limit is the ratio of the rates of one round, x-limit-min and x-limit-max its range. What only sends is also measured on
@@ -42,7 +46,12 @@ func rows(b *testing.B, id string) {
 			results := make([][]workload.Result, len(systems))
 			dirs := newScratch(b)
 			for b.Loop() {
-				for range *rounds {
+				start := time.Now()
+				for round := range *rounds {
+					if took := time.Since(start); took > longest {
+						b.Logf("%d of %d rounds: they took %v", round, *rounds, took.Round(time.Second))
+						break
+					}
 					for i, sys := range systems {
 						r, err := row.Run(background, sys, dirs.next(), row.Load)
 						if err != nil {

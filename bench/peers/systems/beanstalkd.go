@@ -56,16 +56,13 @@ func (s *beanstalkStore) Waiting() (int, error) {
 
 func (s *beanstalkStore) Close() error { return errors.Join(s.control.Close(), s.stop()) }
 
-func (s *beanstalkStore) end(queue int) (beanstalkEnd, error) {
-	if queue != 0 {
-		return beanstalkEnd{}, errOneQueue
-	}
+func (s *beanstalkStore) end() (beanstalkEnd, error) {
 	c, err := beanstalk.Dial("unix", s.socket)
 	return beanstalkEnd{c}, err
 }
 
-func (s *beanstalkStore) Producer(queue int) (workload.Producer, error) { return s.end(queue) }
-func (s *beanstalkStore) Consumer(queue int) (workload.Consumer, error) { return s.end(queue) }
+func (s *beanstalkStore) Producer(int) (workload.Producer, error) { return s.end() }
+func (s *beanstalkStore) Consumer(int) (workload.Consumer, error) { return s.end() }
 
 type beanstalkEnd struct{ c *beanstalk.Conn }
 

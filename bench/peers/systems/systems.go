@@ -3,7 +3,6 @@
 package systems
 
 import (
-	"errors"
 	"fmt"
 	"os/exec"
 	"slices"
@@ -74,9 +73,6 @@ func onDisk(at func(durable bool) workload.System) func(workload.Level) (workloa
 		return sys, true
 	}
 }
-
-// errOneQueue is what systems answer that are used with one queue here.
-var errOneQueue = errors.New("only one queue")
 
 // choose is a condition as an expression.
 func choose[T any](condition bool, yes, no T) T {
