@@ -6,6 +6,8 @@ SHELL       := /usr/bin/env bash
 GO        ?= go
 FUZZTIME  ?= 5s
 BENCH     ?= .
+COUNT     ?= 6
+PEERFLAGS ?=
 RACEFLAGS ?=
 PAGINGFLAGS ?=
 N         ?= 10000000
@@ -15,10 +17,10 @@ PLATFORMS := linux/amd64 linux/arm64 linux/386 darwin/amd64 darwin/arm64 windows
 MODULES = $(sort $(patsubst %/go.mod,%,$(shell find . -name go.mod -not -path '*/testdata/*' -not -path '*/vendor/*')))
 
 .DEFAULT_GOAL := help
-.PHONY: help check static fmt vet staticcheck cross tidy test race paging backlog fuzz bench
+.PHONY: help check static fmt vet staticcheck cross tidy test race paging backlog fuzz bench bench-baseline bench-compare bench-peers bench-servers
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 check: static race paging fuzz ## everything a change must pass besides the tests: static, race, paging, fuzz
 
@@ -64,3 +66,32 @@ fuzz: ## each fuzz target for FUZZTIME (5s)
 
 bench: ## the benchmarks that match BENCH (all)
 	$(GO) test -run '^$$' -bench '$(BENCH)' ./...
+
+# Each of the COUNT samples is one round, so that benchstat sees how far they lie apart. What the first lines tell is for
+# people: benchstat passes over them.
+BENCHRUN = $(GO) test -run '^$$' -bench '$(BENCH)' -count $(COUNT) -timeout 120m ./bench -spool.rounds 1
+
+bench-baseline: ## measure spool and keep it as bench/baseline.txt: COUNT (6) samples, on a machine that does nothing else
+	@{ printf '# %s\n' "$(BENCHRUN)" "$$(git describe --always --dirty), $$(date -u +%F)" \
+		"$$(uname -srm), $$(nproc) cores,$$(sed -n 's/^model name[^:]*:/ /p' /proc/cpuinfo | head -1), $$($(GO) version)" \
+		"$$(df --output=fstype "$${TMPDIR:-/tmp}" | tail -1) at $${TMPDIR:-/tmp}"; } >bench/baseline.out
+	$(BENCHRUN) | tee -a bench/baseline.out
+	@mv bench/baseline.out bench/baseline.txt
+
+bench-compare: ## measure spool and compare it with bench/baseline.txt
+	$(BENCHRUN) | tee bench/compare.out
+	$(GO) tool -modfile=tools/go.mod benchstat baseline=bench/baseline.txt now=bench/compare.out
+
+bench-peers: bench-servers ## measure spool beside other systems: table and pictures in bench/results (PEERFLAGS: -full, -rounds 1, -scale 0.02 …)
+	@mkdir -p bench/results
+	cd bench/peers && $(GO) run . -out ../results $(PEERFLAGS)
+
+bench-servers: # what bench-peers needs besides Go: installed if that is possible, otherwise named
+	@for package in redis-server beanstalkd; do \
+		command -v $$package >/dev/null && continue; \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$package || true; \
+		fi; \
+		command -v $$package >/dev/null || echo "$$package is not installed (Debian and Ubuntu: apt-get install $$package); it is left out"; \
+	done
+	@command -v cc >/dev/null || echo "there is no C compiler: SQLite is measured through modernc.org/sqlite only"
