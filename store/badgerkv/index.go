@@ -75,6 +75,7 @@ type Options struct {
 	FreeSpace func(dir string) (int64, error)
 
 	valueFile int64 // size of a value file in bytes; other than valueFileSize in tests
+	slack     int64 // cleanSlack, likewise
 }
 
 func (o Options) withDefaults() Options {
@@ -84,7 +85,7 @@ func (o Options) withDefaults() Options {
 	if o.FreeSpace == nil {
 		o.FreeSpace = freeSpace
 	}
-	o.valueFile = cmp.Or(o.valueFile, valueFileSize)
+	o.valueFile, o.slack = cmp.Or(o.valueFile, valueFileSize), cmp.Or(o.slack, cleanSlack)
 	return o
 }
 

@@ -19,8 +19,8 @@ import (
 const (
 	valueExt = ".val"
 
-	// valueFileSize is the size in bytes at which another value file is begun: small, so that it is soon gone when values
-	// are replaced; large, because each has a descriptor.
+	// valueFileSize is the size in bytes at which another value file is begun: small, so that one which is cleaned is
+	// soon gone; large, because each has a descriptor.
 	valueFileSize = 16 << 20
 )
 
@@ -29,8 +29,8 @@ var errMoved = errors.New("value has moved")
 
 // values are the value files of an index.
 type values struct {
-	dir      string // immutable
-	fileSize int64  // immutable; bytes
+	dir             string // immutable
+	fileSize, slack int64  // immutable; bytes
 
 	mu    sync.RWMutex
 	files map[uint32]*valueFile // guarded by mu; changed by the writer, which therefore reads it without mu
@@ -39,6 +39,8 @@ type values struct {
 	active *valueFile // takes the next record; nil when that needs a new file
 	last   uint32     // highest number there has been
 	gone   []uint32   // files that are removed while Badger still has their extents
+	victim *valueFile // is being cleaned, or nil
+	walked int64      // offset up to which it is
 }
 
 // A valueFile is an open value file. The writer owns all but the file.
@@ -54,7 +56,7 @@ func valueName(number uint32) string { return fmt.Sprintf("%08d%s", number, valu
 
 // openValues opens the value files that Badger knows of, and removes others: their transactions were lost in a crash.
 func openValues(dir string, o Options, db *badger.DB, found verified) (_ *values, err error) {
-	vs := &values{dir: dir, fileSize: o.valueFile, files: map[uint32]*valueFile{}}
+	vs := &values{dir: dir, fileSize: o.valueFile, slack: o.slack, files: map[uint32]*valueFile{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, vs.close())
@@ -223,6 +225,9 @@ func (vs *values) removeDead() error {
 		vs.mu.Lock()
 		delete(vs.files, n)
 		vs.mu.Unlock()
+		if f == vs.victim {
+			vs.victim = nil
+		}
 		vs.gone = append(vs.gone, n)
 		if err := errors.Join(f.f.Close(), os.Remove(f.f.Name())); err != nil {
 			return err

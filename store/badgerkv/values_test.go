@@ -22,8 +22,8 @@ import (
 	"github.com/spoolmq/spool/store"
 )
 
-// smallFiles has value files that are full after a few records.
-func smallFiles() Options { return Options{valueFile: 64 << 10} }
+// smallFiles has value files that are full after a few records and cleaned at once.
+func smallFiles() Options { return Options{valueFile: 64 << 10, slack: 32 << 10} }
 
 func mustOpenWith(t testing.TB, dir string, o Options) *Index {
 	t.Helper()
@@ -201,6 +201,12 @@ func TestDamagedValue(t *testing.T) {
 	for what, read := range map[string]func(ix *Index) error{
 		"Get":  func(ix *Index) error { _, err := ix.Get([]byte("b")); return err },
 		"Scan": func(ix *Index) error { _, err := ix.Scan(nil, nil, 10); return err },
+		"cleaning": func(ix *Index) (err error) {
+			for i := 0; i < 100 && err == nil; i++ {
+				err = ix.Apply([]store.Change{{Key: []byte("changes"), Value: make([]byte, 10_000)}})
+			}
+			return err
+		},
 	} {
 		ix := mustOpenWith(t, t.TempDir(), smallFiles())
 		for _, key := range []string{"a", "b", "c"} {

@@ -92,16 +92,22 @@ type writer struct {
 
 	// live has by how much txn changes what is in use in a file, for each file that it touches.
 	live map[*valueFile]int64
+
+	written, freed int64 // bytes of records since the start of Apply
 }
 
 func (w *writer) write(batch []store.Change) error {
 	defer w.abort()
+	w.written, w.freed = 0, 0
 	for _, c := range batch {
 		if err := w.change(storedKey(c.Key), c.Value); err != nil {
 			return err
 		}
 	}
-	return w.commit()
+	if err := w.commit(); err != nil {
+		return err
+	}
+	return w.clean(cleanRate * (w.written + w.freed))
 }
 
 // change puts a change into the transaction, or into the next one when this one is full.
@@ -158,6 +164,7 @@ func (w *writer) forget(key []byte) error {
 		return corrupt(valueName(p.file), int64(p.at), "missing, a pointer leads to it")
 	}
 	w.live[f] -= int64(p.size)
+	w.freed += int64(p.size)
 	return nil
 }
 
@@ -179,6 +186,7 @@ func (w *writer) append(key, value []byte) (pointer, error) {
 	w.records, p.sum = appendRecord(w.records, key, value)
 	f.tail += n
 	w.live[f] += n
+	w.written += n
 	return p, nil
 }
 
