@@ -8,13 +8,14 @@ import (
 	"github.com/spoolmq/spool/store"
 )
 
-// BenchmarkOpen opens and closes an index of the given size in MB.
+// BenchmarkOpen opens and closes an index with the given number of keys and values of 4 to 30 KB.
 func BenchmarkOpen(b *testing.B) {
-	for _, mb := range []int{0, 20, 100} {
-		b.Run(fmt.Sprintf("%dMB", mb), func(b *testing.B) {
+	for _, keys := range []int{0, 3_500, 18_000} {
+		b.Run(fmt.Sprintf("%dkeys", keys), func(b *testing.B) {
 			dir := b.TempDir()
 			ix := mustOpen(b, dir)
-			must(b, writeMB(ix, mb))
+			f := newFlood(keys)
+			must(b, f.run(ix, 10))
 			must(b, ix.Close())
 			for b.Loop() {
 				ix = mustOpen(b, dir)
@@ -22,7 +23,19 @@ func BenchmarkOpen(b *testing.B) {
 				must(b, ix.Close())
 				b.StartTimer()
 			}
+			b.ReportMetric(float64(f.written>>20), "MB")
 		})
+	}
+}
+
+// BenchmarkFlood writes as checkpoints do.
+func BenchmarkFlood(b *testing.B) {
+	for b.Loop() {
+		ix := mustOpen(b, b.TempDir())
+		f := newFlood(18_000)
+		must(b, f.run(ix, 20))
+		b.SetBytes(int64(f.written))
+		must(b, ix.Close())
 	}
 }
 

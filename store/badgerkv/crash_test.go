@@ -21,8 +21,25 @@ func TestKill(t *testing.T) {
 	h := history{valueSize}
 	synced := 0
 	for round := range rounds {
-		synced = max(synced, writeAndKill(t, dir, valueSize, 150*round))
+		synced = max(synced, writeAndKill(t, 150*round, "write", dir, fmt.Sprint(valueSize)))
 		ix := mustOpen(t, dir)
+		n, err := h.prefix(ix)
+		if err != nil || n < synced {
+			t.Errorf("round %d: %d batches, %v, want %d or more", round, n, err, synced)
+		}
+		must(t, ix.Close())
+	}
+}
+
+// TestKillCleaning kills a process whose values are replaced, moved and removed.
+func TestKillCleaning(t *testing.T) {
+	const rounds = 5
+	dir := filepath.Join(t.TempDir(), "idx")
+	h := rewrites{20, 8000}
+	synced := 0
+	for round := range rounds {
+		synced = max(synced, writeAndKill(t, 200*round, "rewrite", dir))
+		ix := mustOpenWith(t, dir, smallFiles())
 		n, err := h.prefix(ix)
 		if err != nil || n < synced {
 			t.Errorf("round %d: %d batches, %v, want %d or more", round, n, err, synced)
@@ -33,8 +50,8 @@ func TestKill(t *testing.T) {
 
 // writeAndKill starts a writer and kills it some time after its synced batches have passed atLeast; it returns how many
 // the writer said were synced.
-func writeAndKill(t *testing.T, dir string, valueSize, atLeast int) int {
-	cmd := childCommand(t, "write", dir, fmt.Sprint(valueSize))
+func writeAndKill(t *testing.T, atLeast int, task string, args ...string) int {
+	cmd := childCommand(t, task, args...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()
@@ -59,6 +76,30 @@ func writeAndKill(t *testing.T, dir string, valueSize, atLeast int) int {
 }
 
 func init() {
+	childTasks["rewrite"] = func(args []string) error {
+		ix, err := Open(args[0], smallFiles())
+		if err != nil {
+			return err
+		}
+		h := rewrites{20, 8000}
+		n, err := h.prefix(ix)
+		if err != nil {
+			return err
+		}
+		for ; ; n += 7 {
+			for i := range 7 {
+				if err := ix.Apply(h.batch(n + i)); err != nil {
+					return err
+				}
+			}
+			if err := ix.Sync(); err != nil {
+				return err
+			}
+			if _, err := fmt.Println(n + 7); err != nil {
+				return err
+			}
+		}
+	}
 	childTasks["write"] = func(args []string) error {
 		valueSize, err := strconv.Atoi(args[1])
 		if err != nil {

@@ -43,6 +43,11 @@ import (
 //	*.vlog        others                   no difference                                       corrupt or no difference
 //	DISCARD       any                      no difference                                       corrupt or no difference
 //	SEAL          any                                                                          corrupt
+//	*.val         cut, delete, header                                                          corrupt if synced, else a
+//	                                                                                           prefix
+//	*.val         flip, zero in a record                                                       corrupt when the value is read,
+//	                                                                                           if synced, else a prefix
+//	*.val         append, what is not in use                                                   no difference
 //
 // So nothing that was synced is hidden any more; what was not synced can be lost from its end without a word, which is
 // what a crash does as well.
@@ -92,7 +97,7 @@ func makeImage(t *testing.T, name string, valueSize, first, second, tail int) im
 }
 
 // twoLogs is what a crash leaves between the switch of memtables and the end of the flush: the first log from one crash,
-// the second from a later one, the manifest of before.
+// the second and the values from a later one, the manifest of before.
 func twoLogs(t *testing.T) image {
 	img := image{name: "two logs", dir: t.TempDir(), h: history{1000}, synced: 30, batches: 60}
 	work, after := t.TempDir(), t.TempDir()
@@ -107,7 +112,11 @@ func twoLogs(t *testing.T) image {
 	logs, err := filepath.Glob(filepath.Join(after, "*"+walExt))
 	must(t, err)
 	newest := slices.Max(logs)
-	must(t, copyFile(newest, filepath.Join(img.dir, filepath.Base(newest))))
+	values, err := filepath.Glob(filepath.Join(after, "*"+valueExt))
+	must(t, err)
+	for _, path := range append(values, newest) {
+		must(t, copyFile(path, filepath.Join(img.dir, filepath.Base(path))))
+	}
 	must(t, ix.Close())
 	return img
 }
@@ -189,7 +198,7 @@ func (img image) damages(t *testing.T) []damage {
 }
 
 // TestDamage damages every file at many places. Open must answer ErrCorrupt, or the content must be that of a prefix of
-// the batches with all synced ones in it. Then the index must work. A child process does it, so that a panic in a
+// the batches with all synced ones in it; or, in value files only, reading must answer ErrCorrupt. Then the index must work. A child process does it, so that a panic in a
 // goroutine of Badger's is noticed as what it is.
 func TestDamage(t *testing.T) {
 	for _, img := range images(t) {
@@ -224,6 +233,7 @@ func (img image) judge(t *testing.T, lines []string) {
 		n, err := strconv.Atoi(result)
 		switch {
 		case result == "corrupt" && !strings.HasPrefix(what, " none"):
+		case result == "corrupt when read" && filepath.Ext(strings.Fields(what)[0]) == valueExt:
 		case err != nil || n < img.synced || n > img.batches:
 			t.Errorf("%s: %q, want \"corrupt\" or %d to %d batches", what, result, img.synced, img.batches)
 		case n == img.batches:
@@ -284,6 +294,9 @@ func tryDamaged(dir string, h history) string {
 		return err.Error()
 	}
 	n, err := h.prefix(ix)
+	if errors.Is(err, store.ErrCorrupt) && errors.Is(ix.Close(), store.ErrCorrupt) {
+		return "corrupt when read"
+	}
 	if err == nil {
 		err = h.write(ix, n, n+1)
 	}

@@ -1,17 +1,20 @@
-// Package badgerkv keeps the index of a spool in Badger v4.
+// Package badgerkv keeps the index of a spool in Badger v4, and its values beside.
 //
 // It owns one directory and everything in it, and makes of Badger what store.Index promises: a key that was applied and
 // synced is there with its value, or an error tells. Badger alone does not promise that: it cuts a write-ahead log short
 // at the first byte it cannot read, drops tables that its manifest does not name, ends the process when a table has been
-// truncated or the disk is full, and says nothing of most of it. So three things stand around it:
+// truncated or the disk is full, and says nothing of most of it. So four things stand around it:
 //
-//   - Before Badger opens, every file is verified here, in the caller's goroutine (verify.go). Any complaint is
+//   - Before Badger opens, every file of its is verified here, in the caller's goroutine (verify.go). Any complaint is
 //     store.ErrCorrupt, and the answer to it is to throw the directory away and build the index again.
 //   - Every transaction also writes one key of our own, so that the versions of what is stored are dense and their
 //     highest is known even after compactions; Sync and Close record that version in a file beside (seal.go). What is
 //     missing in the middle or at the synced end is therefore noticed by Open.
 //   - With less than MinFree bytes free, Badger is neither opened nor written to: it writes through memory maps, and a
 //     full disk is a signal that kills the process.
+//   - Badger gets little to hold: a value of more than 256 bytes goes to a file of our own, and Badger has a pointer with
+//     a checksum (record.go). So its memory, its compactions and the time to verify it depend on the number of keys, not
+//     on their values. A value is verified whenever it is read, and one that is damaged is store.ErrCorrupt.
 //
 // What remains hidden: a block of a table that goes bad while the index is open makes Get answer store.ErrNotFound and
 // ends Scan early, because Badger's reads swallow checksum errors. Callers check what they read against counts of their
@@ -19,11 +22,12 @@
 //
 // The package does not know what keys and values mean.
 //
-// Format: the directory is Badger's (format 8) with the file SEAL beside; a caller's key k is stored as "k"+k, and the
-// key "s" belongs to the package.
+// Format: the directory is Badger's (format 8) with the file SEAL and the value files beside; a caller's key k is stored
+// as "k"+k, the key "s" and those that begin with "f" belong to the package.
 package badgerkv
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -38,10 +42,8 @@ import (
 
 // Limits of the index.
 const (
-	// MaxValue is the longest value in bytes. Badger keeps a value with its key only when it is shorter than its
-	// ValueThreshold, which is 1 MB at most and must fit a transaction (15 % of the memtable); a longer one would go
-	// to the value log, which Badger neither syncs nor checks reliably.
-	MaxValue = valueThreshold - 1
+	// MaxValue is the longest value in bytes.
+	MaxValue = 256<<10 - 1
 
 	// MaxKey is the longest key in bytes. Badger's own limit is 65,000.
 	MaxKey = 32 << 10
@@ -71,6 +73,9 @@ type Options struct {
 
 	// FreeSpace returns the bytes free for this process on the file system of dir. Nil asks the operating system.
 	FreeSpace func(dir string) (int64, error)
+
+	valueFile int64 // size of a value file in bytes; other than valueFileSize in tests
+	slack     int64 // cleanSlack, likewise
 }
 
 func (o Options) withDefaults() Options {
@@ -80,6 +85,7 @@ func (o Options) withDefaults() Options {
 	if o.FreeSpace == nil {
 		o.FreeSpace = freeSpace
 	}
+	o.valueFile, o.slack = cmp.Or(o.valueFile, valueFileSize), cmp.Or(o.slack, cleanSlack)
 	return o
 }
 
@@ -90,6 +96,8 @@ type Index struct {
 	opts   Options
 	health *health
 	db     *badger.DB
+	values *values
+	writer writer // used by Apply only
 
 	// mu keeps Close from pulling the maps away under a reader: calls hold it for reading, Close for writing.
 	mu     sync.RWMutex
@@ -110,7 +118,8 @@ var _ store.Index = (*Index)(nil)
 // then nothing has been changed and the caller removes the directory. Other errors are about the machine, such as too few
 // file descriptors, and say nothing about the content.
 //
-// Every table is read once. If Badger still fails after that, two of its goroutines are lost; there is no way to end them.
+// Every file of Badger's is read once; of the value files, only what was not synced. If Badger still fails after that, two
+// of its goroutines are lost; there is no way to end them.
 func Open(dir string, o Options) (*Index, error) {
 	o = o.withDefaults()
 	if err := makeDir(dir); err != nil {
@@ -129,7 +138,8 @@ func Open(dir string, o Options) (*Index, error) {
 		return nil, err
 	}
 	ix := &Index{dir: dir, opts: o, health: &health{log: o.Logger}, sealed: found.sealed}
-	if err := ix.start(found.version); err != nil {
+	ix.writer = writer{ix: ix, live: map[*valueFile]int64{}}
+	if err := ix.start(found); err != nil {
 		return nil, err
 	}
 	return ix, nil
@@ -163,11 +173,11 @@ func prepare(dir string) (found verified, err error) {
 	if err != nil {
 		return found, err
 	}
-	return found, s.removeEmpty()
+	return found, errors.Join(s.cutLogs(), s.removeEmpty())
 }
 
 // start opens Badger and makes sure that it found what verify found.
-func (ix *Index) start(version uint64) error {
+func (ix *Index) start(found verified) error {
 	err := guard("open", func() (err error) {
 		ix.db, err = badger.Open(badgerOptions(ix.dir, ix.health))
 		return err
@@ -176,12 +186,21 @@ func (ix *Index) start(version uint64) error {
 		return openError(ix.dir, err)
 	}
 	if err = ix.health.err(); err == nil {
-		if got := ix.db.MaxVersion(); got != version {
-			err = corrupt(ix.dir, 0, "Badger opened version %d, its files hold %d", got, version)
+		if got := ix.db.MaxVersion(); got != found.version {
+			err = corrupt(ix.dir, 0, "Badger opened version %d, its files hold %d", got, found.version)
 		}
 	}
 	if err == nil {
+		err = guard("values", func() (err error) {
+			ix.values, err = openValues(ix.dir, ix.opts, ix.db, found)
+			return err
+		})
+	}
+	if err == nil {
 		err = ix.tighten(false)
+	}
+	if err != nil && ix.values != nil {
+		err = errors.Join(err, ix.values.close())
 	}
 	if err != nil {
 		return errors.Join(err, ix.stop())
@@ -215,10 +234,11 @@ func (ix *Index) Close() error {
 	}
 	ix.closed = true
 	if err := requireFree(ix.dir, ix.opts, closeFree); err != nil {
-		return fmt.Errorf("badgerkv: abandoned at close: %w", err)
+		return fmt.Errorf("badgerkv: abandoned at close: %w", errors.Join(err, ix.values.close()))
 	}
 	version := ix.db.MaxVersion()
-	if err := ix.stop(); err != nil {
+	err := ix.values.sync()
+	if err = errors.Join(err, ix.stop(), ix.values.close()); err != nil {
 		return err
 	}
 	if err := ix.health.err(); err != nil {
@@ -227,7 +247,7 @@ func (ix *Index) Close() error {
 	if version == ix.sealed {
 		return nil
 	}
-	return writeSeal(ix.dir, version)
+	return writeSeal(ix.dir, version) // Badger has synced the directory.
 }
 
 // stop closes Badger, for at most closeTimeout.

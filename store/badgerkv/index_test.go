@@ -19,11 +19,18 @@ import (
 
 func TestIndex(t *testing.T) {
 	deep := filepath.Join(strings.Repeat("long name/", 25), "with spaces, ümläute and 100 % more")
-	for _, name := range []string{"idx", deep} {
-		t.Run(name[:3], func(t *testing.T) {
+	for _, c := range []struct {
+		test, dir string
+		opts      Options
+	}{
+		{"plain", "idx", Options{}},
+		{"deep", deep, Options{}},
+		{"small files", "idx", smallFiles()},
+	} {
+		t.Run(c.test, func(t *testing.T) {
 			storetest.TestIndex(t, storetest.IndexHarness{
 				Open: func(t testing.TB) (store.Index, func() store.Index) {
-					return openIn(t, filepath.Join(t.TempDir(), name))
+					return openIn(t, filepath.Join(t.TempDir(), c.dir), c.opts)
 				},
 				MaxKey: MaxKey, MaxValue: MaxValue,
 			})
@@ -32,11 +39,11 @@ func TestIndex(t *testing.T) {
 }
 
 // openIn opens an index and returns how to close and open it again.
-func openIn(t testing.TB, dir string) (store.Index, func() store.Index) {
-	ix := mustOpen(t, dir)
+func openIn(t testing.TB, dir string, o Options) (store.Index, func() store.Index) {
+	ix := mustOpenWith(t, dir, o)
 	return ix, func() store.Index {
 		must(t, ix.Close())
-		ix = mustOpen(t, dir)
+		ix = mustOpenWith(t, dir, o)
 		return ix
 	}
 }

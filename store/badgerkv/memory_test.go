@@ -2,8 +2,10 @@ package badgerkv
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"runtime"
 	"strconv"
@@ -15,13 +17,11 @@ import (
 	"github.com/spoolmq/spool/store"
 )
 
-// Bounds of what an index adds to the memory of its process, in MB.
-const (
-	memoryBound = 64  // live on the heap after 100 MB were written; RssAnon of an opened index of 100 MB, all of it read
-	floodBound  = 192 // RssAnon while 100 MB are written without a pause: the heap before the next collection (GOGC=100)
-)
+// memoryBound is what a process may have in anonymous memory (RssAnon) that does nothing but use an index, at any time, in
+// MB.
+const memoryBound = 64
 
-// TestMemory writes 100 MB in one process, and opens and reads them all in another.
+// TestMemory floods an index in one process, and opens and reads it in another.
 func TestMemory(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("RssAnon is read from /proc/self/status")
@@ -30,17 +30,100 @@ func TestMemory(t *testing.T) {
 		t.Skip("the race detector takes memory of its own")
 	}
 	dir := t.TempDir()
-	var live, peak, opened int
-	if _, err := fmt.Sscan(runChild(t, "memory write", dir), &live, &peak); err != nil {
-		t.Fatal(err)
+	for _, task := range []string{"memory write", "memory read"} {
+		var peak, mb int
+		if _, err := fmt.Sscan(runChild(t, task, dir), &peak, &mb); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: %d MB, RssAnon up to %d MB", task, mb, peak)
+		if peak >= memoryBound {
+			t.Errorf("%s: RssAnon was up to %d MB, want below %d", task, peak, memoryBound)
+		}
 	}
-	if _, err := fmt.Sscan(runChild(t, "memory read", dir), &opened); err != nil {
-		t.Fatal(err)
+}
+
+// A flood writes as checkpoints do: keys of 21 bytes, values of 4 to 30 KB under new keys, about 256 KB a batch, the keys
+// before them removed after a sync. Each pass replaces a tenth of the keys.
+type flood struct {
+	keys    int
+	current []atomic.Int64 // pass at which a key was written last and synced, -1 for none
+	written int            // bytes
+}
+
+func newFlood(keys int) *flood {
+	f := &flood{keys: keys, current: make([]atomic.Int64, keys)}
+	for i := range f.current {
+		f.current[i].Store(-1)
 	}
-	t.Logf("100 MB written: %d MB live, RssAnon grew by up to %d MB; opened and read: by up to %d MB", live, peak, opened)
-	if live >= memoryBound || opened >= memoryBound || peak >= floodBound {
-		t.Errorf("live %d, peak %d, opened %d MB, want below %d, %d, %d", live, peak, opened, memoryBound, floodBound, memoryBound)
+	return f
+}
+
+func (f *flood) key(i int, pass int64) []byte {
+	k := binary.BigEndian.AppendUint64([]byte("S0001"), uint64(i))
+	return binary.BigEndian.AppendUint64(k, uint64(pass))
+}
+
+func (f *flood) value(i int, pass int64) []byte {
+	v := make([]byte, 4<<10+(i*7919+int(pass)*104729)%(26<<10)&^7)
+	for at := 0; at < len(v); at += 8 {
+		binary.LittleEndian.PutUint64(v[at:], uint64(at+i)*0x9e3779b97f4a7c15)
 	}
+	return v
+}
+
+func (f *flood) run(ix store.Index, passes int) error {
+	for pass := range int64(passes) {
+		var done []int
+		var old, batch []store.Change
+		size := 0
+		for i := int(pass) % 10; i < f.keys; i += 10 {
+			c := store.Change{Key: f.key(i, pass), Value: f.value(i, pass)}
+			batch = append(batch, c)
+			size += len(c.Value)
+			if before := f.current[i].Load(); before >= 0 {
+				old = append(old, store.Change{Key: f.key(i, before)})
+			}
+			if done = append(done, i); size < 256<<10 && i+10 < f.keys {
+				continue
+			}
+			if err := ix.Apply(batch); err != nil {
+				return err
+			}
+			f.written += size
+			batch, size = nil, 0
+		}
+		if err := ix.Sync(); err != nil {
+			return err
+		}
+		for _, i := range done {
+			f.current[i].Store(pass)
+		}
+		if err := ix.Apply(old); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read gets keys in no order until stop is set.
+func (f *flood) read(ix store.Index, stop *atomic.Bool) error {
+	r := rand.New(rand.NewPCG(1, 2))
+	for !stop.Load() {
+		i := r.IntN(f.keys)
+		pass := f.current[i].Load()
+		if pass < 0 {
+			continue
+		}
+		got, err := ix.Get(f.key(i, pass))
+		if errors.Is(err, store.ErrNotFound) && f.current[i].Load() != pass {
+			continue // removed since
+		}
+		if err != nil || !bytes.Equal(got, f.value(i, pass)) {
+			return fmt.Errorf("key %d of pass %d: %d bytes, %w", i, pass, len(got), err)
+		}
+		time.Sleep(100 * time.Microsecond)
+	}
+	return nil
 }
 
 // writeMB writes n MB as values of 4 KB under keys in no order, 1 MB a batch, 4 MB a sync.
@@ -80,36 +163,21 @@ func readAll(ix store.Index) (n int, err error) {
 	}
 }
 
-// liveAtRest is what lives on the heap when compactions have ended, or after 5 seconds.
-func liveAtRest() uint64 {
-	var m runtime.MemStats
-	for range 50 {
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		if m.HeapAlloc>>20 < memoryBound {
-			break
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	return m.HeapAlloc
-}
-
-// watchRSS returns a function that tells how far RssAnon has been above what it was at the call, in MB.
+// watchRSS returns a function that tells the highest RssAnon since the call, in MB.
 func watchRSS() func() int64 {
-	base := rssAnon()
 	var peak, stop atomic.Int64
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for stop.Load() == 0 {
 			peak.Store(max(peak.Load(), rssAnon()))
-			time.Sleep(2 * time.Millisecond)
+			time.Sleep(5 * time.Millisecond)
 		}
 	}()
 	return func() int64 {
 		stop.Store(1)
 		<-done
-		return (peak.Load() - base) >> 10
+		return peak.Load() >> 10
 	}
 }
 
@@ -127,6 +195,9 @@ func rssAnon() int64 {
 	return n
 }
 
+// Keys and passes of the flood in TestMemory: 140 MB in use, 420 MB written.
+const memoryKeys, memoryPasses = 8000, 30
+
 func init() {
 	childTasks["memory write"] = func(args []string) error {
 		ix, err := Open(args[0], Options{})
@@ -134,13 +205,17 @@ func init() {
 			return err
 		}
 		peak := watchRSS()
-		if err := writeMB(ix, 100); err != nil {
+		f := newFlood(memoryKeys)
+		var stop atomic.Bool
+		reading := make(chan error, 1)
+		go func() { reading <- f.read(ix, &stop) }()
+		err = f.run(ix, memoryPasses)
+		stop.Store(true)
+		if err = errors.Join(err, <-reading, ix.Close()); err != nil {
 			return err
 		}
-		grown := peak()
-		fmt.Println(liveAtRest()>>20, grown)
-		// Nothing is left to compact, so that the other process measures what reading takes.
-		return errors.Join(ix.db.Flatten(1), ix.Close())
+		fmt.Println(peak(), f.written>>20)
+		return nil
 	}
 	childTasks["memory read"] = func(args []string) error {
 		peak := watchRSS()
@@ -148,14 +223,22 @@ func init() {
 		if err != nil {
 			return err
 		}
-		n, err := readAll(ix)
-		if err != nil {
+		n, size := 0, 0
+		for from := []byte(nil); n < memoryKeys; {
+			page, err := ix.Scan(from, nil, 100)
+			if err != nil || len(page) == 0 {
+				return fmt.Errorf("%d entries, %w, want %d", n, err, memoryKeys)
+			}
+			for _, e := range page {
+				size += len(e.Value)
+			}
+			n += len(page)
+			from = append(page[len(page)-1].Key, 0)
+		}
+		if err := ix.Close(); err != nil {
 			return err
 		}
-		if want := 100 * 256; n != want {
-			return fmt.Errorf("%d entries, want %d", n, want)
-		}
-		fmt.Println(peak())
-		return ix.Close()
+		fmt.Println(peak(), size>>20)
+		return nil
 	}
 }

@@ -8,32 +8,30 @@ import (
 	"github.com/dgraph-io/badger/v4/table"
 )
 
-// Badger keeps up to eight buffers of two table sizes for building tables, builds as many at a time as a compaction has
-// room for, allocates 3 MB beside for each, and has one memtable more than it is told. In MB, while 100 MB in values of
-// 4 KB are written without a pause (TestMemory; GOGC=100, live heap right after, highest RssAnon):
+// Badger holds keys, pointers and values of up to inlineLimit bytes. It keeps up to eight buffers of two table sizes for
+// building tables, builds as many at a time as a compaction has room for, allocates 3 MB beside for each, and has two
+// memtables more than wait. So its memory grows with the bytes that a compaction takes in, and these with how fast they are
+// written: small tables, few of them in level 0, and small levels. Highest RssAnon in MB of a process that only writes and
+// reads an index, as fast as it can (GOGC=100, two cores):
 //
-//	memtable  table  level 0, base level, ratio   live         RssAnon
-//	       8     32       5 tables, 10 MB, 10     202 to 266   217 to 230
-//	       8      8       5 tables, 10 MB, 10     122          110 to 167
-//	       4      4       5 tables, 10 MB, 10      69          120 to 150
-//	       2      2       5 tables, 10 MB, 10      35 to 83     92 to 105
-//	       2      2       3 tables,  4 MB,  4      35 to 93     93 to 119, 50 with GOMEMLIMIT=64MiB
-//	       1      1       3 tables,  4 MB,  4      19 to 25     85 to 99
+//	 20,000 keys, values of 4 to 30 KB, written once (330 MB)              16
+//	 20,000 keys, values of 4 to 30 KB, written 15 times (5 GB)            29
+//	200,000 keys, values of 4 to 8 KB, written 3 times (3.5 GB)      60 to 66
+//	200,000 keys, values of 300 to 400 bytes, written 3 times        57 to 68
+//	a million keys, values of 40 bytes                             110 to 117
 //
-// The higher figures of the live heap are those of a compaction under way; at rest it is 35 to 46 in the line we use.
-// Small tables and levels also keep a compaction far below MinFree. The price is a descriptor for every 2 MB, which
-// requireDescriptors looks after, and the limit of 256 KB for a value.
+// The price of small tables is a descriptor for every 2 MB, which requireDescriptors looks after.
 const (
 	memTableSize   = 2 << 20
 	levelZero      = 3       // tables of level 0 that start a compaction
 	baseLevelSize  = 4 << 20 // of the first level below that is in use
 	levelRatio     = 4       // between the sizes of levels
 	maxLevels      = 7
-	valueThreshold = 256 << 10 // at most 15 % of a memtable, which is the largest transaction
+	valueThreshold = 256 << 10 // longer values would go to Badger's own value log; at most 15 % of a memtable
 )
 
-// tableSizes returns the sizes of tables and of the blocks in them, in bytes. Blocks hold several values of a few KB: one
-// that outgrows its buffer gets one of twice the length.
+// tableSizes returns the sizes of tables and of the blocks in them, in bytes. A block that outgrows its buffer, because of a
+// key of MaxKey, gets one of twice the length.
 //
 // With 32-bit integers, the memory in which Badger builds a table must never grow beyond its first piece, which is two
 // table sizes rounded up to a power of two: the second piece is begun at the first one's place and overwrites it
@@ -48,15 +46,17 @@ func tableSizes() (table, block int) {
 }
 
 // badgerOptions are the settings of every index. The value log stays empty: every value is shorter than the threshold.
+// memTableSize has to hold the log of an index of format 1, whose values were all in Badger.
 func badgerOptions(dir string, log badger.Logger) badger.Options {
 	tableSize, blockSize := tableSizes()
 	o := badger.DefaultOptions(dir)
 	o.Logger = log
 	o.MemTableSize = memTableSize
-	o.NumMemtables = 2
+	o.NumMemtables = 1 // waiting ones; with 0 Badger's writer misses its wake-up
 	o.BaseTableSize = int64(tableSize)
 	o.TableSizeMultiplier = 1
 	o.NumLevelZeroTables = levelZero
+	o.NumLevelZeroTablesStall = levelZero + 1
 	o.BaseLevelSize = baseLevelSize
 	o.LevelSizeMultiplier = levelRatio
 	o.BlockSize = blockSize

@@ -16,15 +16,8 @@ func (ix *Index) Get(key []byte) (value []byte, err error) {
 		return nil, err
 	}
 	defer ix.leave()
-	err = ix.view("get", func(txn *badger.Txn) error {
-		item, err := txn.Get(storedKey(key))
-		if errors.Is(err, badger.ErrKeyNotFound) {
-			return store.ErrNotFound
-		}
-		if err != nil {
-			return err
-		}
-		value, err = copyValue(item)
+	err = ix.view("get", func() error {
+		value, err = ix.load(storedKey(key))
 		return err
 	})
 	return value, err
@@ -44,16 +37,87 @@ func (ix *Index) Scan(from, to []byte, limit int) (entries []store.Entry, err er
 	if to != nil {
 		end = storedKey(to)
 	}
-	err = ix.view("scan", func(txn *badger.Txn) error {
-		entries, err = collect(txn, storedKey(from), end, limit)
+	err = ix.view("scan", func() error {
+		entries, err = ix.collect(storedKey(from), end, limit)
 		return err
 	})
 	return entries, err
 }
 
+// load returns the value of a stored key.
+func (ix *Index) load(key []byte) ([]byte, error) {
+	var before pointer
+	for {
+		value, p, err := ix.loadOnce(key)
+		if !errors.Is(err, errMoved) {
+			return value, err
+		}
+		if p == before {
+			return nil, corrupt(valueName(p.file), int64(p.at), "missing, a pointer leads to it")
+		}
+		before = p // The next transaction sees where the value is now.
+	}
+}
+
+func (ix *Index) loadOnce(key []byte) ([]byte, pointer, error) {
+	txn := ix.db.NewTransaction(false)
+	defer txn.Discard()
+	item, err := txn.Get(key)
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return nil, pointer{}, store.ErrNotFound
+	}
+	if err != nil {
+		return nil, pointer{}, err
+	}
+	return ix.value(item)
+}
+
+// value returns the value of an item, and the pointer to it when there is one. It answers errMoved when the value has been
+// moved by a later transaction, or removed.
+func (ix *Index) value(item *badger.Item) ([]byte, pointer, error) {
+	if item.UserMeta() != metaPointer {
+		value, err := copyValue(item)
+		return value, pointer{}, err
+	}
+	p, err := pointerOf(item)
+	if err != nil {
+		return nil, p, err
+	}
+	value, err := ix.values.read(p, item.Key())
+	return value, p, err
+}
+
+// find returns the pointer that stands for the value of a stored key, or one of size 0.
+func (ix *Index) find(key []byte) (pointer, error) {
+	txn := ix.db.NewTransaction(false)
+	defer txn.Discard()
+	return findIn(txn, key)
+}
+
+func findIn(txn *badger.Txn, key []byte) (pointer, error) {
+	item, err := txn.Get(key)
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return pointer{}, nil
+	}
+	if err != nil || item.UserMeta() != metaPointer {
+		return pointer{}, err
+	}
+	return pointerOf(item)
+}
+
+func pointerOf(item *badger.Item) (p pointer, err error) {
+	err = item.Value(func(b []byte) error {
+		p, err = decodePointer(b)
+		return err
+	})
+	return p, err
+}
+
 // collect walks over from ≤ key < to. Values are not prefetched: they lie in the table beside their keys, and Badger
 // would start a goroutine for each.
-func collect(txn *badger.Txn, from, to []byte, limit int) ([]store.Entry, error) {
+func (ix *Index) collect(from, to []byte, limit int) ([]store.Entry, error) {
+	txn := ix.db.NewTransaction(false)
+	defer txn.Discard()
 	o := badger.DefaultIteratorOptions
 	o.PrefetchValues = false
 	o.Prefix = commonPrefix(from, to)
@@ -65,23 +129,25 @@ func collect(txn *badger.Txn, from, to []byte, limit int) ([]store.Entry, error)
 		if bytes.Compare(item.Key(), to) >= 0 {
 			break
 		}
-		value, err := copyValue(item)
+		key := item.KeyCopy(nil)
+		value, _, err := ix.value(item)
+		if errors.Is(err, errMoved) {
+			value, err = ix.load(key)
+		}
+		if errors.Is(err, store.ErrNotFound) {
+			continue // removed since the scan began
+		}
 		if err != nil {
 			return nil, err
 		}
-		key := bytes.Clone(item.Key()[len(userPrefix):])
-		entries = append(entries, store.Entry{Key: key, Value: value})
+		entries = append(entries, store.Entry{Key: key[len(userPrefix):], Value: value})
 	}
 	return entries, nil
 }
 
-// view runs f in a read transaction. An error other than ErrNotFound fails the index: the next answer could be wrong.
-func (ix *Index) view(what string, f func(*badger.Txn) error) error {
-	err := guard(what, func() error {
-		txn := ix.db.NewTransaction(false)
-		defer txn.Discard()
-		return f(txn)
-	})
+// view runs f, which reads. An error other than ErrNotFound fails the index: the next answer could be wrong.
+func (ix *Index) view(what string, f func() error) error {
+	err := guard(what, f)
 	if err == nil || errors.Is(err, store.ErrNotFound) {
 		return err
 	}

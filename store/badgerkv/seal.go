@@ -12,18 +12,18 @@ import (
 	"github.com/spoolmq/spool/store"
 )
 
-// The seal says up to which version the index was synced.
+// The seal says up to which version the index was synced, and which format it has.
 //
 // Format: one record of 24 bytes in the file SEAL, little endian, overwritten in place (a sector is written whole):
 //
 //	offset  0  magic "spoolidx"
-//	        8  format version, uint32, 1
+//	        8  format version, uint32, 2
 //	       12  CRC-32C of bytes 0 to 12 and 16 to 24
 //	       16  synced version, uint64
 const (
 	sealName    = "SEAL"
 	sealMagic   = "spoolidx"
-	sealFormat  = 1
+	sealFormat  = 2 // 1 is that of indexes without value files, which are read as well
 	sealSize    = 24
 	sealFormatA = 8
 	sealCRCA    = 12
@@ -41,24 +41,26 @@ func encodeSeal(synced uint64) [sealSize]byte {
 	return b
 }
 
-func decodeSeal(path string, b []byte) (synced uint64, err error) {
+func decodeSeal(path string, b []byte) (synced uint64, format uint32, err error) {
 	if len(b) != sealSize || string(b[:len(sealMagic)]) != sealMagic {
-		return 0, corrupt(path, 0, "not a seal (%d bytes)", len(b))
+		return 0, 0, corrupt(path, 0, "not a seal (%d bytes)", len(b))
 	}
 	if got, want := binary.LittleEndian.Uint32(b[sealCRCA:]), sealCRC(b); got != want {
-		return 0, corrupt(path, sealCRCA, "checksum %08x, want %08x", got, want)
+		return 0, 0, corrupt(path, sealCRCA, "checksum %08x, want %08x", got, want)
 	}
-	if v := binary.LittleEndian.Uint32(b[sealFormatA:]); v != sealFormat {
-		return 0, fmt.Errorf("badgerkv: %s: format %d, newest known is %d: %w", path, v, sealFormat, store.ErrFormatVersion)
+	if format = binary.LittleEndian.Uint32(b[sealFormatA:]); format > sealFormat {
+		err = fmt.Errorf("badgerkv: %s: format %d, newest known is %d: %w", path, format, sealFormat, store.ErrFormatVersion)
+		return 0, 0, err
 	}
-	return binary.LittleEndian.Uint64(b[sealSyncedA:]), nil
+	return binary.LittleEndian.Uint64(b[sealSyncedA:]), format, nil
 }
 
 func sealCRC(b []byte) uint32 {
 	return crc32.Update(crc32.Checksum(b[:sealCRCA], castagnoli), castagnoli, b[sealSyncedA:sealSize])
 }
 
-// readSeal returns the synced version; found is false when there is no seal.
+// readSeal returns the synced version; found is false when there is no seal. The seal of an older format gets the present
+// one, before anything is written that only this one has.
 func readSeal(dir string) (synced uint64, found bool, err error) {
 	path := filepath.Join(dir, sealName)
 	b, err := os.ReadFile(path)
@@ -68,7 +70,10 @@ func readSeal(dir string) (synced uint64, found bool, err error) {
 	if err != nil {
 		return 0, false, fmt.Errorf("badgerkv: %w", err)
 	}
-	synced, err = decodeSeal(path, b)
+	synced, format, err := decodeSeal(path, b)
+	if err == nil && format < sealFormat {
+		err = writeSeal(dir, synced)
+	}
 	return synced, true, err
 }
 

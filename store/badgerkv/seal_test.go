@@ -11,17 +11,24 @@ import (
 	"github.com/spoolmq/spool/store"
 )
 
-// sealGolden is the seal of version 0x0102030405060708. It never changes.
-const sealGolden = "73706f6f6c69647801000000" + "437eee6f" + "0807060504030201"
+// Seals of version 0x0102030405060708, in format 1 and as they are written. They never change.
+const (
+	sealGolden1 = "73706f6f6c69647801000000" + "437eee6f" + "0807060504030201"
+	sealGolden  = "73706f6f6c69647802000000" + "13027c3c" + "0807060504030201"
+)
 
 func TestSealGolden(t *testing.T) {
 	b := encodeSeal(0x0102030405060708)
 	if got := hex.EncodeToString(b[:]); got != sealGolden {
 		t.Errorf("encodeSeal = %s, want %s", got, sealGolden)
 	}
-	got, err := decodeSeal("x", b[:])
-	if err != nil || got != 0x0102030405060708 {
-		t.Errorf("decodeSeal = %#x, %v", got, err)
+	for i, golden := range []string{sealGolden1, sealGolden} {
+		b, err := hex.DecodeString(golden)
+		must(t, err)
+		got, format, err := decodeSeal("x", b)
+		if err != nil || got != 0x0102030405060708 || format != uint32(i+1) {
+			t.Errorf("decodeSeal(%s) = %#x, %d, %v", golden, got, format, err)
+		}
 	}
 }
 
@@ -30,14 +37,14 @@ func TestSealDamage(t *testing.T) {
 	for i := range b {
 		for bit := range 8 {
 			b[i] ^= 1 << bit
-			if v, err := decodeSeal("x", b[:]); !errors.Is(err, store.ErrCorrupt) {
+			if v, _, err := decodeSeal("x", b[:]); !errors.Is(err, store.ErrCorrupt) {
 				t.Errorf("byte %d, bit %d: decodeSeal = %d, %v, want %v", i, bit, v, err, store.ErrCorrupt)
 			}
 			b[i] ^= 1 << bit
 		}
 	}
 	for n := range len(b) {
-		if _, err := decodeSeal("x", b[:n]); !errors.Is(err, store.ErrCorrupt) {
+		if _, _, err := decodeSeal("x", b[:n]); !errors.Is(err, store.ErrCorrupt) {
 			t.Errorf("%d bytes: %v, want %v", n, err, store.ErrCorrupt)
 		}
 	}

@@ -34,7 +34,15 @@ type survey struct {
 	tables   map[uint64]file
 	logs     []file // write-ahead logs, oldest first
 	vlogs    []file
+	values   []file // value files
 	manifest bool
+	cut      cut // found by verifyLogs
+}
+
+// A cut is where the logs are to end: at an offset of one of them, without those behind it.
+type cut struct {
+	log int   // position in survey.logs
+	at  int64 // 0 when the logs are to stay as they are
 }
 
 func takeSurvey(dir string) (*survey, error) {
@@ -68,6 +76,9 @@ func (s *survey) add(fi fs.FileInfo) error {
 	case ext == vlogExt:
 		f.id, err = fileNumber(f.path)
 		s.vlogs = append(s.vlogs, f)
+	case ext == valueExt:
+		f.id, err = fileNumber(f.path)
+		s.values = append(s.values, f)
 	default:
 		var ok bool
 		if f.id, ok = table.ParseFileID(fi.Name()); ok {
@@ -87,8 +98,29 @@ func fileNumber(path string) (uint64, error) {
 	return id, nil
 }
 
-// count is how many files Badger will have open for what is there.
-func (s *survey) count() int { return len(s.tables) + len(s.logs) + len(s.vlogs) }
+// count is how many files the index will have open for what is there.
+func (s *survey) count() int { return len(s.tables) + len(s.logs) + len(s.vlogs) + len(s.values) }
+
+// cutLogs makes the logs end where they are to, durably: Badger gives the versions of what is cut off to others.
+func (s *survey) cutLogs() error {
+	if s.cut.at == 0 {
+		return nil
+	}
+	for _, f := range s.logs[s.cut.log+1:] {
+		if err := os.Remove(f.path); err != nil {
+			return fmt.Errorf("badgerkv: %w", err)
+		}
+	}
+	s.logs = s.logs[:s.cut.log+1]
+	path := s.logs[s.cut.log].path
+	if err := os.Truncate(path, s.cut.at); err != nil {
+		return fmt.Errorf("badgerkv: %w", err)
+	}
+	if err := errors.Join(syncFile(path), syncDir(s.dir)); err != nil {
+		return fmt.Errorf("badgerkv: %w", err)
+	}
+	return nil
+}
 
 // removeEmpty removes logs of no length. A process that died while Badger created or removed one leaves such a file, and
 // Badger's Open fails on it. There is nothing in them, and what should have been is noticed by verify.

@@ -15,6 +15,8 @@ import (
 // but not synced, until it has become a table; so all logs are synced here through descriptors of our own, which takes in
 // what was written through the map (not on Windows, where a lost end is what the seal is there to notice). Tables and the
 // manifest are synced by Badger when they are written; the directory, which names them, is not always.
+//
+// What is synced includes that nothing of some value files is in use any more, so these are removed.
 func (ix *Index) Sync() error {
 	if err := ix.enter(); err != nil {
 		return err
@@ -28,10 +30,16 @@ func (ix *Index) Sync() error {
 		return ix.health.fail(fmt.Errorf("badgerkv: index failed: sync: %w", err))
 	}
 	ix.sealed = version
+	if err := ix.values.removeDead(); err != nil {
+		return ix.health.fail(fmt.Errorf("badgerkv: index failed: sync: %w", err))
+	}
 	return nil
 }
 
 func (ix *Index) flush(version uint64) error {
+	if err := ix.values.sync(); err != nil { // before the pointers
+		return err
+	}
 	if err := guard("sync", ix.db.Sync); err != nil {
 		return err
 	}

@@ -11,12 +11,16 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/table"
+	"github.com/dgraph-io/badger/v4/y"
+
+	"github.com/spoolmq/spool/store"
 )
 
 // verified is what an index was found to hold.
 type verified struct {
 	version uint64 // of the newest transaction in its files
 	sealed  uint64 // version that was synced, at most version
+	values  []file // value files there are
 }
 
 // verify reads everything that Badger is going to read and answers store.ErrCorrupt unless
@@ -25,6 +29,7 @@ type verified struct {
 //     off, and Badger removes them),
 //   - the logs continue the tables and each other without a gap: versions are dense,
 //   - the newest version is at least the sealed one,
+//   - the values that were applied after it are whole (those before are verified when they are read),
 //   - the files without content of ours are as Badger made them.
 //
 // A log that ends in the middle of a transaction is what a crash leaves. A new directory is given a seal.
@@ -39,17 +44,19 @@ func (s *survey) verify() (verified, error) {
 	if err := s.verifyRest(); err != nil {
 		return verified{}, err
 	}
-	version, err := s.verifyTables()
+	values := &unsynced{dir: s.dir, sealed: sealed}
+	defer values.close()
+	version, err := s.verifyTables(values)
 	if err != nil {
 		return verified{}, err
 	}
-	if version, err = s.verifyLogs(version); err != nil {
+	if version, err = s.verifyLogs(version, values); err != nil {
 		return verified{}, err
 	}
 	if version < sealed {
 		return verified{}, corrupt(s.dir, 0, "newest version is %d, synced was %d", version, sealed)
 	}
-	return verified{version: version, sealed: sealed}, nil
+	return verified{version: version, sealed: sealed, values: s.values}, nil
 }
 
 // begin writes the seal of a new index, before Badger writes anything: files of Badger's without a seal are not ours.
@@ -61,7 +68,7 @@ func (s *survey) begin() error {
 }
 
 // verifyTables checks the tables of the manifest and returns the newest version in them.
-func (s *survey) verifyTables() (newest uint64, err error) {
+func (s *survey) verifyTables(values *unsynced) (newest uint64, err error) {
 	named, err := s.readManifest()
 	if err != nil {
 		return 0, err
@@ -76,7 +83,7 @@ func (s *survey) verifyTables() (newest uint64, err error) {
 			return 0, corrupt(f.path, 0, "level %d, key %d, compression %d", tm.Level, tm.KeyID, tm.Compression)
 		}
 		var version uint64
-		if version, buf, err = verifyTable(f, buf); err != nil {
+		if version, buf, err = verifyTable(f, buf, values); err != nil {
 			return 0, err
 		}
 		newest = max(newest, version)
@@ -108,7 +115,7 @@ func (s *survey) readManifest() (map[uint64]badger.TableManifest, error) {
 
 // verifyTable opens a table in memory as Badger would, checks every block, and returns the newest version in it. buf is
 // used for the content and returned, grown where needed.
-func verifyTable(f file, buf []byte) (version uint64, _ []byte, err error) {
+func verifyTable(f file, buf []byte, values *unsynced) (version uint64, _ []byte, err error) {
 	buf, err = readFile(f, buf)
 	if err != nil {
 		return 0, buf, fmt.Errorf("badgerkv: %w", err)
@@ -116,19 +123,87 @@ func verifyTable(f file, buf []byte) (version uint64, _ []byte, err error) {
 	if err := verifyFooter(f.path, buf); err != nil {
 		return 0, buf, err
 	}
-	err = guard("table", func() error {
+	var t *table.Table
+	err = guard("table", func() (err error) {
 		o := tableOptions()
-		t, err := table.OpenInMemoryTable(buf, f.id, &o)
-		if err != nil {
+		if t, err = table.OpenInMemoryTable(buf, f.id, &o); err != nil {
 			return err
 		}
-		version = t.MaxVersion()
 		return t.VerifyChecksum()
 	})
 	if err != nil {
 		return 0, buf, corrupt(f.path, 0, "%.300v", err)
 	}
-	return version, buf, nil
+	return t.MaxVersion(), buf, guard("table", func() error { return values.verifyTable(f.path, t) })
+}
+
+// unsynced looks at the values that were applied after the last sync: a power failure may have kept the pointer to a value
+// and lost the value.
+type unsynced struct {
+	dir    string
+	sealed uint64
+	f      *os.File // the file looked at last, or nil
+	number uint32   // of f
+}
+
+// verifyTable looks at the values of a table. What is lost here cannot be cut off.
+func (u *unsynced) verifyTable(path string, t *table.Table) error {
+	if t.MaxVersion() <= u.sealed {
+		return nil
+	}
+	it := t.NewIterator(table.NOCACHE)
+	defer it.Close()
+	for it.Rewind(); it.Valid(); it.Next() {
+		v := it.Value()
+		if v.UserMeta != metaPointer {
+			continue
+		}
+		key, version := y.ParseKey(it.Key()), y.ParseTs(it.Key())
+		if whole, err := u.whole(key, v.Value, version); err != nil {
+			return err
+		} else if !whole {
+			return corrupt(path, 0, "the value of %.40q at version %d is lost", key, version)
+		}
+	}
+	return nil
+}
+
+// whole tells whether a value is what its pointer says, or was synced.
+func (u *unsynced) whole(key, value []byte, version uint64) (bool, error) {
+	if version <= u.sealed {
+		return true, nil
+	}
+	p, err := decodePointer(value)
+	if err != nil {
+		return false, err
+	}
+	if err := u.open(p.file); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	} else if err != nil {
+		return false, fmt.Errorf("badgerkv: %w", err)
+	}
+	_, err = readValue(u.f, p, key)
+	if errors.Is(err, store.ErrCorrupt) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (u *unsynced) open(number uint32) (err error) {
+	if u.f != nil && u.number == number {
+		return nil
+	}
+	u.close()
+	u.number = number
+	u.f, err = os.Open(filepath.Join(u.dir, valueName(number)))
+	return err
+}
+
+func (u *unsynced) close() {
+	if u.f != nil {
+		u.f.Close()
+		u.f = nil
+	}
 }
 
 // readFile reads a whole file into buf or, where that is too small, into a new slice.

@@ -32,10 +32,11 @@ const (
 )
 
 // verifyLogs reads the logs in order and returns the newest version in tables and logs. A log may begin anywhere up to
-// the version after the newest one known: what was flushed just before a crash is in a table and still in its log.
-func (s *survey) verifyLogs(newest uint64) (uint64, error) {
-	for _, f := range s.logs {
-		r, err := readLog(f)
+// the version after the newest one known: what was flushed just before a crash is in a table and still in its log. The
+// logs end before a transaction of which a value was lost: a power failure may do that to what was not synced.
+func (s *survey) verifyLogs(newest uint64, values *unsynced) (uint64, error) {
+	for i, f := range s.logs {
+		r, err := readLog(f, values)
 		if err != nil {
 			return 0, err
 		}
@@ -43,6 +44,10 @@ func (s *survey) verifyLogs(newest uint64) (uint64, error) {
 			return 0, corrupt(f.path, logHeaderSize, "begins at version %d, everything before ends at %d", r.first, newest)
 		}
 		newest = max(newest, r.last)
+		if r.lost {
+			s.cut = cut{log: i, at: r.start}
+			break
+		}
 	}
 	return newest, nil
 }
@@ -57,18 +62,22 @@ type logReader struct {
 
 	first, last uint64 // versions of the complete transactions, 0 when there is none
 	open        uint64 // version of the transaction being read, or 0
+	start       int64  // its offset
+
+	values *unsynced // nil when values are not looked at
+	lost   bool      // a value of the open transaction was lost; it and what follows do not count
 }
 
 // errLogEnd says that no whole entry follows.
 var errLogEnd = errors.New("end of log")
 
-func readLog(f file) (*logReader, error) {
+func readLog(f file, values *unsynced) (*logReader, error) {
 	r, err := os.Open(f.path)
 	if err != nil {
 		return nil, fmt.Errorf("badgerkv: %w", err)
 	}
 	defer r.Close()
-	lr := &logReader{path: f.path, crc: crc32.New(castagnoli), at: logHeaderSize}
+	lr := &logReader{path: f.path, crc: crc32.New(castagnoli), at: logHeaderSize, values: values}
 	return lr, lr.readAll(r, f.size)
 }
 
@@ -94,25 +103,44 @@ func (lr *logReader) readAll(r io.ReaderAt, size int64) error {
 	}
 }
 
+// An entry is a change in a log, its key without the version.
+type entry struct {
+	meta, userMeta byte
+	version        uint64
+	key, value     []byte
+}
+
 // next reads one entry and follows the transactions.
 func (lr *logReader) next() error {
-	meta, key, value, err := lr.entry()
+	e, err := lr.entry()
 	if err != nil {
 		return err
 	}
-	version := math.MaxUint64 - binary.BigEndian.Uint64(key[len(key)-versionSize:])
 	switch {
-	case meta&logEnd != 0:
-		err = lr.end(value)
-	case meta&logEntry == 0:
+	case e.meta&logEnd != 0:
+		err = lr.end(e.value)
+	case e.meta&logEntry == 0:
 		err = corrupt(lr.path, lr.at, "entry outside of a transaction")
 	case lr.open == 0:
-		lr.open = version
-	case lr.open != version:
-		err = corrupt(lr.path, lr.at, "entry of version %d in transaction %d", version, lr.open)
+		lr.open, lr.start = e.version, lr.at
+	case lr.open != e.version:
+		err = corrupt(lr.path, lr.at, "entry of version %d in transaction %d", e.version, lr.open)
+	}
+	if err == nil && lr.values != nil && e.userMeta == metaPointer {
+		err = lr.value(e)
 	}
 	lr.at += lr.read
 	return err
+}
+
+// value looks for the value of an entry. Where it is lost, the log ends for us before the transaction.
+func (lr *logReader) value(e entry) error {
+	whole, err := lr.values.whole(e.key, e.value, e.version)
+	if err != nil || whole {
+		return err
+	}
+	lr.lost = true
+	return errLogEnd
 }
 
 // end completes a transaction.
@@ -132,33 +160,33 @@ func (lr *logReader) end(value []byte) error {
 }
 
 // entry reads one entry. Lengths are held against the limits before anything is allocated; Badger allocates up to 8 GB.
-func (lr *logReader) entry() (meta byte, key, value []byte, err error) {
+func (lr *logReader) entry() (e entry, err error) {
 	lr.crc.Reset()
 	lr.read = 0
-	meta, err = lr.ReadByte()
-	if err != nil {
-		return 0, nil, nil, err
-	}
-	if _, err = lr.ReadByte(); err != nil { // user meta
-		return 0, nil, nil, err
+	for _, b := range []*byte{&e.meta, &e.userMeta} {
+		if *b, err = lr.ReadByte(); err != nil {
+			return e, err
+		}
 	}
 	var lengths [3]uint64 // key, value, expiry
 	for i := range lengths {
 		if lengths[i], err = lr.uvarint(); err != nil {
-			return 0, nil, nil, err
+			return e, err
 		}
 	}
 	if lengths[0] == 0 {
-		return 0, nil, nil, errLogEnd // zeros, where nothing has been written yet
+		return e, errLogEnd // zeros, where nothing has been written yet
 	}
 	if lengths[0] < versionSize || lengths[0] > uint64(longestStoredKey) || lengths[1] > MaxValue {
-		return 0, nil, nil, corrupt(lr.path, lr.at, "entry with a key of %d bytes and a value of %d", lengths[0], lengths[1])
+		return e, corrupt(lr.path, lr.at, "entry with a key of %d bytes and a value of %d", lengths[0], lengths[1])
 	}
 	body, err := lr.body(int(lengths[0] + lengths[1]))
 	if err != nil {
-		return 0, nil, nil, err
+		return e, err
 	}
-	return meta, body[:lengths[0]], body[lengths[0]:], nil
+	e.key, e.value = body[:lengths[0]-versionSize], body[lengths[0]:]
+	e.version = math.MaxUint64 - binary.BigEndian.Uint64(body[len(e.key):])
+	return e, nil
 }
 
 // body reads key and value and the checksum behind them.

@@ -130,7 +130,7 @@ func TestLogOfBadger(t *testing.T) {
 	if len(s.logs) != 1 {
 		t.Fatalf("logs are %v, want one", s.logs)
 	}
-	got, err := readLog(s.logs[0])
+	got, err := readLog(s.logs[0], nil)
 	must(t, err)
 	if fmt.Sprint(got.first, got.last) != "1 17" {
 		t.Errorf("versions %d to %d, want 1 to 17", got.first, got.last)
