@@ -178,9 +178,7 @@ func decodeState(d *decoder, b *body) error {
 	if n > blockSize {
 		return errShelf
 	}
-	if n > 0 {
-		b.entries = make([]entry, 0, n)
-	}
+	b.entries = makeEntries(n)
 	before := entry{}
 	for range n {
 		b.entries = append(b.entries, decodeEntry(d, &before))

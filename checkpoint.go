@@ -213,7 +213,7 @@ func (k *keeper) shelveBlocks(q *Queue, numbers []uint64) error {
 		if b.saved.state > 0 {
 			sh.discard(key(keyState, uint64(q.id), number, b.saved.state))
 		}
-		var e encoder
+		e := make(encoder, 0, 300+10*len(b.entries))
 		b.away.due = encodeState(&e, b, now)
 		changes = append(changes, store.Change{Key: key(keyState, uint64(q.id), number, turn), Value: e})
 		edition := b.places.edition()
@@ -221,7 +221,7 @@ func (k *keeper) shelveBlocks(q *Queue, numbers []uint64) error {
 			if b.saved.places > 0 {
 				sh.discard(key(keyPlaces, uint64(q.id), number, uint64(b.saved.places)))
 			}
-			var e encoder
+			e := make(encoder, 0, 100+len(b.places.data)+movedBytes*len(b.places.moved))
 			encodePlaces(&e, &b.places)
 			changes = append(changes, store.Change{Key: key(keyPlaces, uint64(q.id), number, uint64(edition)), Value: e})
 		}

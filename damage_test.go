@@ -681,7 +681,8 @@ func (r *damageRun) ask(s *spool.Spool) error {
 	for _, name := range names {
 		q, err := s.Queue(name)
 		if err != nil {
-			return err
+			r.stopped = true
+			return r.corrupt(name, err)
 		}
 		if a, err := q.Attributes(ctx); err == nil {
 			line, err := json.Marshal(a)

@@ -380,7 +380,7 @@ func FuzzBlockState(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		x := newBlock(1, &summary{}, 0)
 		err := decodeState(&decoder{b: b}, x.body)
-		if cap(x.entries) > blockSize || 2*cap(x.entries) > len(b)+64 {
+		if cap(x.entries) > blockSize || cap(x.entries) > len(b)+64 {
 			t.Errorf("%d entries of %d bytes", cap(x.entries), len(b))
 		}
 		x.places.n = blockSize

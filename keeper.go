@@ -43,6 +43,7 @@ type keeper struct {
 	weight weight         // guarded by work
 
 	suspended bool         // guarded by work; there was no room for the last checkpoint
+	evicted   int          // guarded by work; blocks put out of memory
 	fruitless time.Time    // guarded by work; nothing could be put out of memory then
 	heavy     atomic.Int64 // bytes that copies take for 1,000 that the space contract counts
 

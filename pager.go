@@ -12,6 +12,7 @@ import (
 
 const (
 	pageStep   = 16   // Bound: blocks that are read from the index, or put out of memory, in one go
+	passes     = 8    // Bound: looks at every block in memory in one go
 	evictSaves = 8192 // records made superfluous by saving blocks between checkpoints, before there is one
 	tellGrain  = 4 << 10
 	passRest   = 100 * time.Millisecond
@@ -140,7 +141,8 @@ func (k *keeper) evict() {
 		return
 	}
 	// The first pass forgets which blocks were used, the second finds them.
-	for range 3 {
+	for pass, idle := 0, 0; idle < 2 && pass < passes; pass++ {
+		before := k.evicted
 		for _, q := range k.spool.snapshotQueues() {
 			if err := k.evictQueue(q); err != nil {
 				k.stall(err)
@@ -150,6 +152,13 @@ func (k *keeper) evict() {
 				p.stuck.Store(false)
 				return
 			}
+		}
+		if idle++; k.evicted > before {
+			idle = 0
+		}
+		if pass == passes-1 {
+			k.shelveSoon() // others bring blocks in as fast
+			return
 		}
 	}
 	k.stall(nil)
@@ -172,7 +181,9 @@ func (k *keeper) evictQueue(q *Queue) error {
 	q.mu.Unlock()
 	for todo > 0 && p.used.Load() > p.low {
 		var dirty []uint64
-		dirty, todo = q.sweep(todo)
+		var out int
+		dirty, out, todo = q.sweep(todo)
+		k.evicted += out
 		if len(dirty) == 0 {
 			continue
 		}
@@ -184,6 +195,7 @@ func (k *keeper) evictQueue(q *Queue) error {
 		for _, number := range dirty {
 			if b := q.st.block(number); b != nil && b.body != nil && b.evictable() {
 				q.st.evict(b)
+				k.evicted++
 			}
 		}
 		q.tell()
@@ -200,13 +212,13 @@ func (k *keeper) evictQueue(q *Queue) error {
 }
 
 // sweep looks at some of the next todo blocks in memory, puts out what may be, and returns those that have to be saved
-// first, and how many are left to be looked at.
-func (q *Queue) sweep(todo int) (dirty []uint64, left int) {
+// first, how many it has put out, and how many are left to be looked at.
+func (q *Queue) sweep(todo int) (dirty []uint64, out, left int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	defer q.tell()
 	if todo = min(todo, q.st.inside); q.gathering > 0 && q.spool.pager.used.Load() <= q.spool.pager.high {
-		return nil, 0
+		return nil, 0, 0
 	}
 	for work := 0; todo > 0 && work < looksAHold && len(dirty) < blocksAHold; work++ {
 		b := q.st.hand
@@ -218,10 +230,11 @@ func (q *Queue) sweep(todo int) (dirty []uint64, left int) {
 		case b.unsettled() || b.places.n == 0:
 		case b.evictable():
 			q.st.evict(b)
+			out++
 			work += looksAHold / pageStep
 		default:
 			dirty = append(dirty, b.number)
 		}
 	}
-	return dirty, todo
+	return dirty, out, todo
 }

@@ -2,6 +2,7 @@ package spool
 
 import (
 	"math"
+	"sync"
 
 	"github.com/spoolmq/spool/rewind"
 )
@@ -118,9 +119,34 @@ func (st *state) evict(b *block) {
 		}
 	}
 	st.delist(b)
+	keepEntries(b.entries)
 	b.body = nil
 	st.out++
 	st.watch(b)
+}
+
+// fullEntries has arrays of entries of a whole block: blocks that come and go would leave most of the garbage otherwise.
+var fullEntries sync.Pool // *[blockSize]entry
+
+// makeEntries makes room for n entries.
+func makeEntries(n int) []entry {
+	if n == 0 {
+		return nil
+	}
+	if n > blockSize/2 {
+		if full, ok := fullEntries.Get().(*[blockSize]entry); ok {
+			return full[:0]
+		}
+		return make([]entry, 0, blockSize)
+	}
+	return make([]entry, 0, n)
+}
+
+// keepEntries keeps an array that nobody uses any more.
+func keepEntries(entries []entry) {
+	if cap(entries) == blockSize {
+		fullEntries.Put((*[blockSize]entry)(entries[:blockSize]))
+	}
 }
 
 // watch puts the earliest end of a lease or delay in a block that is away on the wheel.
