@@ -21,6 +21,7 @@ const (
 	anchorBytes = 32
 	movedBytes  = 32
 	timerBytes  = 24
+	sparseBytes = 8 << 10 // of a block with few entries
 )
 
 // memory is what the bodies and timers of a queue take, in bytes.

@@ -77,6 +77,7 @@ type leased struct {
 func newQueue(s *Spool, st *state) *Queue {
 	q := &Queue{spool: s, id: st.id, name: st.name, st: st, armed: never}
 	q.moved.L = &q.mu
+	st.reach = max(pageStep, int(s.pager.high/4/sparseBytes))
 	meta := st.meta
 	q.meta.Store(&meta)
 	q.moveAt.Store(never)

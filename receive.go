@@ -204,15 +204,19 @@ func (q *Queue) gather(now int64, max int, lock func() (int64, error), release f
 // list: a context or a timer that ends at the same moment comes too late, and the messages are the caller's.
 func (q *Queue) await(ctx context.Context, w *waiter, wait time.Duration) ([]grant, store.Position, error) {
 	defer q.spool.freeWaiter(w)
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
+	if w.timer == nil {
+		w.timer = time.NewTimer(wait)
+	} else {
+		w.timer.Reset(wait)
+	}
+	defer w.timer.Stop()
 	err := ErrNoMessage
 	select {
 	case <-w.ready:
 		return w.grants, w.pos, w.err
 	case <-ctx.Done():
 		err = ctx.Err()
-	case <-timer.C:
+	case <-w.timer.C:
 	}
 	if err == ErrNoMessage {
 		// What falls due at this very instant is still in time.

@@ -24,6 +24,7 @@ type waiter struct {
 	prev, next *waiter       // guarded by the queue's mu
 	listed     bool          // guarded by the queue's mu
 	ready      chan struct{} // capacity 1; signalled once, after the waiter was taken off the list
+	timer      *time.Timer   // of the call that waits; nil before the first
 
 	max        int           // immutable while listed
 	visibility time.Duration // immutable while listed; 0 = the queue's at hand-over

@@ -20,7 +20,7 @@ const (
 const (
 	maxGroup    = 4 << 20 // Bound: bytes of one group, unless a single call is larger
 	copiedBody  = 1 << 10 // larger bodies are referenced until their group is written, smaller ones copied
-	keptBuffer  = 1 << 20 // buffers above this size are not kept for the next group
+	keptBuffer  = 1 << 20 // buffers above this size are not kept for long
 	gatherTurns = 64      // how often a leader lets others run before it closes a group
 	gatherIdle  = 4       // it stops after so many turns in which nobody joined
 )
@@ -55,6 +55,7 @@ type Committer struct {
 	growing sync.Mutex    // one Grow at a time
 	joined  atomic.Int32  // calls in the open group
 	parked  sync.Pool     // *call
+	large   sync.Pool     // *group with a buffer above keptBuffer
 	stable  atomic.Uint64 // as synced, for a look without mu
 	safe    atomic.Uint64 // as written, for a look without mu
 
@@ -123,6 +124,7 @@ func NewCommitter(log Log, o CommitterOptions) *Committer {
 	c := &Committer{log: log, level: o.Level, reveal: o.Reveal, failed: o.Failed, dirty: o.Dirty,
 		next: end, written: end, synced: log.Synced()}
 	c.room.L = &c.mu
+	c.large.New = func() any { return &group{} }
 	c.parked.New = func() any { return &call{wake: make(chan signal, 1)} }
 	c.safe.Store(uint64(c.written))
 	c.stable.Store(uint64(c.synced))
@@ -227,7 +229,7 @@ func (c *Committer) newGroup() *group {
 	g := c.spare
 	c.spare = nil
 	if g == nil {
-		g = &group{}
+		g = c.large.Get().(*group)
 	}
 	g.base = c.next
 	return g
@@ -513,13 +515,14 @@ func (c *Committer) appointSyncer() {
 
 // recycle keeps a written group for reuse. Caller holds mu.
 func (c *Committer) recycle(g *group) {
-	if cap(g.buf) > keptBuffer {
-		return
-	}
 	clear(g.parts)
 	clear(g.calls)
 	clear(g.hidden)
 	*g = group{buf: g.buf[:0], parts: g.parts[:0], calls: g.calls[:0], hidden: g.hidden[:0]}
+	if cap(g.buf) > keptBuffer {
+		c.large.Put(g) // until the next collection of garbage: traffic of large groups uses it again, quiet gives it back
+		return
+	}
 	c.spare = g
 }
 
