@@ -55,7 +55,7 @@ paging: ## the tests of the root package with every block put out of memory as s
 	SPOOL_TEST_PAGING=1 $(GO) test $(PAGINGFLAGS) -short -timeout 8m .
 
 backlog: ## N messages (10 million) in each state, within a budget of 32 MB: memory, disk and times
-	$(GO) test -run 'TestBacklog' -count=1 -timeout 60m -v . -args -spool.backlog.n=$(N) | grep -v '^=== '
+	$(GO) test -run 'TestBacklog' -count=1 -timeout 60m -v . -args -spool.backlog.n=$(N) | grep --line-buffered -v '^=== '
 
 fuzz: ## each fuzz target for FUZZTIME (5s)
 	@$(GO) test -list '^Fuzz' ./... | awk '/^Fuzz/ { name[n++] = $$1 } /^ok/ { for (i = 0; i < n; i++) print $$2, name[i]; n = 0 }' | \
