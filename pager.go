@@ -18,8 +18,8 @@ const (
 	passRest   = 100 * time.Millisecond
 )
 
-// A pager keeps what blocks and timers take within bounds. Half of the budget is theirs: Go's collector lets garbage grow
-// to as much again.
+// A pager keeps what blocks and timers take within bounds. Three eighths of the budget are theirs at most: Go's collector
+// lets the heap grow to twice of what lives, and there are buffers.
 //
 //	used ≤ low           nothing to do
 //	low < used ≤ high    the keeper puts blocks out that were not used lately
@@ -41,7 +41,7 @@ type paging struct {
 func (p *pager) init(o options) {
 	p.paging = o.paging
 	if p.high == 0 {
-		p.low, p.high = o.memoryBudget/2-o.memoryBudget/8, o.memoryBudget/2
+		p.low, p.high = o.memoryBudget/4, o.memoryBudget/4+o.memoryBudget/8
 	}
 }
 
