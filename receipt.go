@@ -130,6 +130,21 @@ func messageID(queue, epoch uint32, seq uint64) string {
 	return base64.RawURLEncoding.EncodeToString(raw[:])
 }
 
+// messageIDs returns the IDs of n messages in sequence. They share one string.
+func messageIDs(queue, epoch uint32, first uint64, n int) []string {
+	var raw [idSize]byte
+	text := make([]byte, 0, n*idText)
+	for i := range n {
+		putID(&raw, queue, epoch, first+uint64(i))
+		text = base64.RawURLEncoding.AppendEncode(text, raw[:])
+	}
+	all, ids := string(text), make([]string, n)
+	for i := range ids {
+		ids[i] = all[i*idText : (i+1)*idText]
+	}
+	return ids
+}
+
 // recentDeletes is how many deletions are remembered at least, so that a second delete learns that it is one.
 const recentDeletes = 4096
 

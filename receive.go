@@ -63,7 +63,14 @@ func Visibility(d time.Duration) ReceiveOption {
 	return func(o *receiveOptions) { o.visibility, o.visibilitySet = d, true }
 }
 
-func readOptions(opts []ReceiveOption) (o receiveOptions, err error) {
+func readOptions(opts []ReceiveOption) (receiveOptions, error) {
+	if len(opts) == 0 {
+		return receiveOptions{}, nil // one that options are applied to is on the heap
+	}
+	return applyOptions(opts)
+}
+
+func applyOptions(opts []ReceiveOption) (o receiveOptions, err error) {
 	for _, opt := range opts {
 		if opt == nil {
 			return o, badArgument("option", "nil", "Wait or Visibility")
@@ -111,7 +118,8 @@ func (q *Queue) receiveMany(ctx context.Context, max int, opts []ReceiveOption) 
 		return nil, err
 	}
 	for {
-		grants, pos, err := q.acquire(ctx, max, o)
+		var one [1]grant // most receives need no more
+		grants, pos, err := q.acquire(ctx, one[:0], max, o)
 		if err != nil {
 			return nil, err
 		}
@@ -129,14 +137,15 @@ func checkMax(max int) error {
 	return nil
 }
 
-// acquire leases up to max messages, waiting for the first if need be, and returns the position of their RECEIVE.
+// acquire leases up to max messages, waiting for the first if need be, appends them to grants, and returns the position of
+// their RECEIVE.
 //
 //	step                                   dies here: after the next Open
 //	1 take room, under mu: lease, count,   visible
 //	  nonce; RECEIVE into the open frame
 //	2 the frame is written                 leased, or visible; nobody had an answer
 //	3 bodies are read, answer              leased until its end
-func (q *Queue) acquire(ctx context.Context, max int, o receiveOptions) ([]grant, store.Position, error) {
+func (q *Queue) acquire(ctx context.Context, grants []grant, max int, o receiveOptions) ([]grant, store.Position, error) {
 	c := q.spool.commit
 	need := receiveNeed(max)
 	now, err := q.admit(need, store.Reserve)
@@ -154,7 +163,7 @@ func (q *Queue) acquire(ctx context.Context, max int, o receiveOptions) ([]grant
 	if o.visibilitySet {
 		visibility = o.visibility
 	}
-	grants := q.take(nil, max, now, after(now, int64(visibility)), wait > 0)
+	grants = q.take(grants, max, now, after(now, int64(visibility)), wait > 0)
 	if len(grants) > 0 {
 		c.Begin()
 		pos := q.recordReceive(now, grants)

@@ -67,11 +67,7 @@ func (q *Queue) SendBatch(ctx context.Context, ms []Message) (ids []string, err 
 	if err != nil {
 		return nil, err
 	}
-	ids = make([]string, len(ms))
-	for i := range ids {
-		ids[i] = messageID(q.id, q.spool.epoch, first+uint64(i))
-	}
-	return ids, nil
+	return messageIDs(q.id, q.spool.epoch, first, len(ms)), nil
 }
 
 // prepare checks a message against a queue's settings.

@@ -178,15 +178,23 @@ func newSalt(before uint32) uint32 {
 	}
 }
 
-// writeFrame puts header, parts and padding into the ring and from there into the file, in whole pages: the head of the
-// first page is still in the ring, and what follows the frame in its last page is zero. (Parts of pages that have left
-// the page cache would have to be read first.) A frame that is larger than the ring goes through it in pieces.
+// writeFrame puts header, parts and padding into the ring and from there into the file, up to the end of a page: what
+// follows the frame there is zero. Pages that this process has not written yet are written whole, since parts of pages
+// that are not in the page cache would have to be read first; the head of such a page is still in the ring. A frame that
+// is larger than the ring goes through it in pieces.
 func (l *Log) writeFrame(seg *segment, pos, end store.Position, parts [][]byte) error {
 	f, err := seg.open(l.files)
 	if err != nil {
 		return err
 	}
 	w := frameWriter{l: l, seg: seg, file: f, written: pageFloor(pos), at: pos}
+	last := pageCeil(end)
+	if pos == l.appending.warm && pos != seg.base {
+		w.written = pos
+		if last == pageCeil(pos) {
+			last = end // zeros follow already
+		}
+	}
 	l.ring.begin(pos, int(end-pos))
 	if err := w.add(l.appending.header[:]); err != nil {
 		return err
@@ -196,16 +204,19 @@ func (l *Log) writeFrame(seg *segment, pos, end store.Position, parts [][]byte) 
 			return err
 		}
 	}
-	last := pageCeil(end)
 	if last > w.written+store.Position(len(l.ring.buf)) {
 		if err := w.flush(pageFloor(w.at)); err != nil {
 			return err
 		}
 	}
-	l.ring.evict(last)
-	l.ring.zero(w.at, last)
+	l.ring.evict(pageCeil(end))
+	l.ring.zero(w.at, pageCeil(end))
 	l.step(stepAppendWrite)
-	return w.flush(last)
+	if err := w.flush(last); err != nil {
+		return err
+	}
+	l.appending.warm = end
+	return nil
 }
 
 // A frameWriter moves one frame through the ring.
@@ -213,7 +224,7 @@ type frameWriter struct {
 	l       *Log
 	seg     *segment
 	file    vfile
-	written store.Position // what is below is in the file; a multiple of the page size
+	written store.Position // what is below is in the file
 	at      store.Position // what is below is in the ring
 }
 

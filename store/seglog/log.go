@@ -71,6 +71,7 @@ type Log struct {
 	appending struct {
 		header [store.FrameHeaderSize]byte // scratch; owned by the caller of Append
 		use    uint64                      // of the segment that was begun last; likewise
+		warm   store.Position              // the end of the last frame that this process has written; likewise
 	}
 	syncing struct {
 		// mu is held over every fdatasync of frames. Of two at the same time only one would be told that pages were
