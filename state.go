@@ -210,13 +210,13 @@ func (st *state) reveal(first uint64, n int) {
 		off := int(seq & blockMask)
 		if b.hidden.has(off) {
 			st.shift(b, off, hidden, active)
-			st.noteExpiry(b, off)
+			st.noteExpiry(b)
 			st.noteAge(b, st.ageBase(b, off, nil))
 		} else if e := b.entry(off); e != nil && e.kind == pending && e.due == 0 {
 			st.arriving--
 			st.shift(b, off, pending, active)
 			b.drop(e)
-			st.noteExpiry(b, off)
+			st.noteExpiry(b)
 			st.noteAge(b, st.ageBase(b, off, nil))
 		} else if e != nil && e.kind == pending {
 			st.shift(b, off, pending, delayed)
@@ -243,7 +243,7 @@ func (st *state) lease(b *block, off int, now, due int64, nonce uint64) *entry {
 // arm puts the end of a lease or delay on the wheel. It stands apart from lease so that a receiver can be woken first.
 func (st *state) arm(b *block, e *entry) {
 	e.timer = st.wheel.Schedule(e.due, b.first()+uint64(e.off))
-	st.noteExpiry(b, int(e.off))
+	st.noteExpiry(b)
 }
 
 // extend moves the end of a lease.
@@ -412,9 +412,10 @@ func (st *state) noteAge(b *block, base int64) {
 	}
 }
 
-func (st *state) noteExpiry(b *block, off int) {
-	at := st.cursor.get(&b.places, off).at
-	st.expireAt = min(st.expireAt, after(at, int64(st.meta.Retention)))
+// noteExpiry notes that messages of a block may end. It goes by the first one that was sent: expirePass finds out.
+func (st *state) noteExpiry(b *block) {
+	first, _ := b.span()
+	st.expireAt = min(st.expireAt, after(first, int64(st.meta.Retention)))
 }
 
 // observe notes the instant of an observation and returns it, or the latest one where that is later: who read the clock

@@ -178,10 +178,10 @@ func newSalt(before uint32) uint32 {
 	}
 }
 
-// writeFrame puts header, parts and padding into the ring and from there into the file, up to the end of a page: what
-// follows the frame there is zero. Pages that this process has not written yet are written whole, since parts of pages
-// that are not in the page cache would have to be read first; the head of such a page is still in the ring. A frame that
-// is larger than the ring goes through it in pieces.
+// writeFrame puts header, parts and padding into the ring and from there into the file. What follows the frame in its last
+// page is zero. Pages that held something else before are written whole the first time, since parts of pages that are not
+// in the page cache would have to be read first; the head of such a page is still in the ring. A frame that is larger than
+// the ring goes through it in pieces.
 func (l *Log) writeFrame(seg *segment, pos, end store.Position, parts [][]byte) error {
 	f, err := seg.open(l.files)
 	if err != nil {
@@ -189,9 +189,9 @@ func (l *Log) writeFrame(seg *segment, pos, end store.Position, parts [][]byte) 
 	}
 	w := frameWriter{l: l, seg: seg, file: f, written: pageFloor(pos), at: pos}
 	last := pageCeil(end)
-	if pos == l.appending.warm && pos != seg.base {
+	if seg.blank || pos == l.appending.warm && pos != seg.base {
 		w.written = pos
-		if last == pageCeil(pos) {
+		if seg.blank || last == pageCeil(pos) {
 			last = end // zeros follow already
 		}
 	}
@@ -204,7 +204,7 @@ func (l *Log) writeFrame(seg *segment, pos, end store.Position, parts [][]byte) 
 			return err
 		}
 	}
-	if last > w.written+store.Position(len(l.ring.buf)) {
+	if pageCeil(end) > w.written+store.Position(len(l.ring.buf)) {
 		if err := w.flush(pageFloor(w.at)); err != nil {
 			return err
 		}

@@ -26,6 +26,7 @@ type segment struct {
 	header        // changed only by roll, while nobody else knows the segment
 	number uint64 // of the file; immutable
 	path   string // immutable
+	blank  bool   // immutable; its space was allocated by this process and nothing but frames was ever written there
 
 	opening sync.Mutex
 	file    vfile // guarded by opening; nil when closed; stays while pins > 0

@@ -282,7 +282,7 @@ func (l *Log) standard(s *segment) bool {
 //
 // Caller holds space.mu.
 func (l *Log) create(capacity int64, prewrite bool) (*segment, error) {
-	seg := &segment{number: l.space.number, header: header{
+	seg := &segment{number: l.space.number, blank: !prewrite, header: header{
 		epoch: l.info.Epoch, id: l.info.SpoolID, size: capacity + overhead, kind: kindPrepared,
 	}}
 	seg.path = segmentPath(l.logDir(), seg.number, segmentSuffix)
