@@ -204,13 +204,13 @@ func (l *Log) writeFrame(seg *segment, pos, end store.Position, parts [][]byte) 
 			return err
 		}
 	}
-	if pageCeil(end) > w.written+store.Position(len(l.ring.buf)) {
+	if last > w.written+store.Position(len(l.ring.buf)) {
 		if err := w.flush(pageFloor(w.at)); err != nil {
 			return err
 		}
 	}
-	l.ring.evict(pageCeil(end))
-	l.ring.zero(w.at, pageCeil(end))
+	l.ring.evict(last)
+	l.ring.zero(w.at, last)
 	l.step(stepAppendWrite)
 	if err := w.flush(last); err != nil {
 		return err
