@@ -2,10 +2,16 @@ package badgerkv
 
 import (
 	"bytes"
+	"context"
+	"encoding/binary"
 	"fmt"
+	"log/slog"
+	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -132,6 +138,125 @@ func TestCompactionDue(t *testing.T) {
 		levels := []badger.LevelInfo{{NumTables: c.tables, Size: c.size}, {Size: c.below / 2}, {Size: c.below - c.below/2}}
 		if got := compactionDue(levels); got != c.want {
 			t.Errorf("compactionDue(%d tables of %d bytes above %d) = %v, want %v", c.tables, c.size, c.below, got, c.want)
+		}
+	}
+}
+
+// Batches of turns: batch i sets the keys of block i%turnBlocks to i, in two transactions, and then the key "last" to i.
+const turnKeys, turnBlocks = 1000, 30
+
+func turnKey(block, j int) []byte {
+	return fmt.Appendf(nil, "%09d", (block*turnKeys+j)*7919%(turnKeys*turnBlocks))
+}
+
+func turnValue(i int) []byte {
+	return binary.BigEndian.AppendUint64(make([]byte, inlineLimit-8), uint64(i))
+}
+
+func turnBatch(i int) []store.Change {
+	var batch []store.Change
+	for j := range turnKeys {
+		batch = append(batch, store.Change{Key: turnKey(i%turnBlocks, j), Value: turnValue(i)})
+	}
+	return append(batch, store.Change{Key: []byte("last"), Value: turnValue(i)})
+}
+
+// lastTurn returns the last batch that is there whole, after making sure that all before it are.
+func lastTurn(ix *Index) (int, error) {
+	value, err := ix.Get([]byte("last"))
+	if err != nil {
+		return 0, err
+	}
+	last := int(binary.BigEndian.Uint64(value[inlineLimit-8:]))
+	for block := range turnBlocks {
+		want := last - (last-block+turnBlocks)%turnBlocks
+		for j := range turnKeys {
+			value, err := ix.Get(turnKey(block, j))
+			if err != nil {
+				return 0, fmt.Errorf("key %d of block %d: %w", j, block, err)
+			}
+			got := int(binary.BigEndian.Uint64(value[inlineLimit-8:]))
+			if got != want && (got != last+1 || got%turnBlocks != block) { // one more may be there in part
+				return 0, fmt.Errorf("key %d of block %d is of batch %d, want %d; the last is %d", j, block, got, want, last)
+			}
+		}
+	}
+	return last, nil
+}
+
+// TestKillCompacting kills a process in its first compaction, a little later each time. What it had synced is there.
+func TestKillCompacting(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "idx")
+	ix := mustOpen(t, dir)
+	for i := range turnBlocks {
+		must(t, ix.Apply(turnBatch(i)))
+	}
+	must(t, ix.Close())
+	synced := turnBlocks - 1
+	for _, delay := range []string{"0s", "2ms", "5ms", "10ms", "20ms", "40ms", "80ms"} {
+		out, err := childCommand(t, "turns", dir, delay).Output()
+		lines := strings.Fields(string(out))
+		if err == nil {
+			t.Fatalf("the writer ended by itself: %q", out)
+		}
+		if len(lines) > 0 { // else its first batch led to a compaction
+			synced, err = strconv.Atoi(lines[len(lines)-1])
+			must(t, err)
+		}
+		ix := mustOpen(t, dir)
+		if last, err := lastTurn(ix); err != nil || last < synced {
+			t.Errorf("after %v: batch %d is the last, %v, want %d or later", delay, last, err, synced)
+		}
+		must(t, ix.Close())
+	}
+}
+
+// A killer is a log that kills its process some time after the first compaction began.
+type killer struct {
+	slog.Handler
+	delay time.Duration
+}
+
+func (killer) Enabled(context.Context, slog.Level) bool { return true }
+
+func (k killer) Handle(_ context.Context, r slog.Record) error {
+	r.Attrs(func(a slog.Attr) bool {
+		if strings.HasPrefix(a.Value.String(), "Attempting to compact") {
+			time.AfterFunc(k.delay, func() {
+				if self, err := os.FindProcess(os.Getpid()); err == nil {
+					self.Kill()
+				}
+			})
+		}
+		return true
+	})
+	return nil
+}
+
+func init() {
+	childTasks["turns"] = func(args []string) error {
+		delay, err := time.ParseDuration(args[1])
+		if err != nil {
+			return err
+		}
+		ix, err := Open(args[0], Options{Logger: slog.New(killer{slog.DiscardHandler, delay})})
+		if err != nil {
+			return err
+		}
+		i, err := lastTurn(ix)
+		if err != nil {
+			return err
+		}
+		for i++; ; i++ {
+			if err := ix.Apply(turnBatch(i)); err != nil {
+				return err
+			}
+			if err := ix.Sync(); err != nil {
+				return err
+			}
+			if _, err := fmt.Println(i); err != nil {
+				return err
+			}
 		}
 	}
 }
