@@ -49,7 +49,7 @@ const (
 	MaxKey = 32 << 10
 
 	// MinFree is the space in bytes that must be free for Open and Apply to touch Badger. It covers memtables being
-	// flushed and two compactions going on beside the caller.
+	// flushed; a compaction asks for more.
 	MinFree = 128 << 20
 )
 

@@ -10,20 +10,17 @@ import (
 
 // Badger holds keys, pointers and values of up to inlineLimit bytes. It keeps up to eight buffers of two table sizes for
 // building tables, builds as many at a time as a compaction has room for, allocates 3 MB beside for each, and has two
-// memtables more than wait. So its memory grows with the bytes that a compaction takes in, and these with how fast they are
-// written: small tables, few of them in level 0, and small levels. Highest RssAnon in MB of a process that only writes and
-// reads an index, as fast as it can (GOGC=100, two cores):
+// memtables more than wait. So its memory grows with the bytes that a compaction takes in: small tables. Highest RssAnon in
+// MB of a process that only writes and reads an index, as fast as it can (GOGC=100, two cores):
 //
-//	 20,000 keys, values of 4 to 30 KB, written once (330 MB)              16
-//	 20,000 keys, values of 4 to 30 KB, written 15 times (5 GB)            29
-//	200,000 keys, values of 4 to 8 KB, written 3 times (3.5 GB)      60 to 66
-//	200,000 keys, values of 300 to 400 bytes, written 3 times        57 to 68
-//	a million keys, values of 40 bytes                             110 to 117
+//	 20,000 keys, values of 4 to 30 KB, written 4 times (1.3 GB)      25
+//	200,000 keys, values of 6 KB, written 3 times (3.6 GB)            51
+//	200,000 keys, values of 350 bytes, written 3 times                38
+//	a million keys, values of 40 bytes, in order and in none   49 and 78
 //
 // The price of small tables is a descriptor for every 2 MB, which requireDescriptors looks after.
 const (
 	memTableSize   = 2 << 20
-	levelZero      = 3       // tables of level 0 that start a compaction
 	baseLevelSize  = 4 << 20 // of the first level below that is in use
 	levelRatio     = 4       // between the sizes of levels
 	maxLevels      = 7
@@ -55,8 +52,8 @@ func badgerOptions(dir string, log badger.Logger) badger.Options {
 	o.NumMemtables = 1 // waiting ones; with 0 Badger's writer misses its wake-up
 	o.BaseTableSize = int64(tableSize)
 	o.TableSizeMultiplier = 1
-	o.NumLevelZeroTables = levelZero
-	o.NumLevelZeroTablesStall = levelZero + 1
+	o.NumLevelZeroTables = 1 // Flatten leaves this many there when there is nothing below
+	o.NumLevelZeroTablesStall = levelZeroStall
 	o.BaseLevelSize = baseLevelSize
 	o.LevelSizeMultiplier = levelRatio
 	o.BlockSize = blockSize
@@ -67,7 +64,7 @@ func badgerOptions(dir string, log badger.Logger) badger.Options {
 	o.BlockCacheSize = 0
 	o.IndexCacheSize = 0 // indexes are read from the map unless tables are encrypted
 	o.NumVersionsToKeep = 1
-	o.NumCompactors = 2
+	o.NumCompactors = 0 // compact.go does their work
 	o.DetectConflicts = false
 	o.MetricsEnabled = false
 	o.SyncWrites = false
