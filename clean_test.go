@@ -416,7 +416,7 @@ func TestCleanKill(t *testing.T) {
 	var copies []string
 	seen := map[string]int{}
 	armed := false
-	s := cleanOpen(t, dir, WithSteps(func(name string) {
+	s := cleanOpen(t, dir, WithPaging(0, 1<<40), WithSteps(func(name string) {
 		mu.Lock()
 		defer mu.Unlock()
 		if seen[name]++; armed && seen[name]%3 == 1 {
@@ -446,7 +446,7 @@ func TestCleanKill(t *testing.T) {
 	cleanAll(t, s)
 	mu.Lock()
 	armed = false
-	for _, name := range []string{"written", "copied", "synced", "checkpointed", "retold", "dropped"} {
+	for _, name := range []string{"written", "evicted", "copied", "synced", "checkpointed", "retold", "dropped"} {
 		if seen[name] == 0 {
 			t.Errorf("step %q not met: %v", name, seen)
 		}
