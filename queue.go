@@ -245,10 +245,14 @@ func (q *Queue) yield(now int64) {
 }
 
 // unlock gives waiting receivers what has become active, tells the clock what comes next, and releases mu.
-func (q *Queue) unlock(now int64) {
+func (q *Queue) unlock(now int64) { q.release(now, false) }
+
+// release is unlock. A caller that leads waits until what has been handed over, if anything was, is stable, and gets its
+// position: its receivers are woken then. They would wait as well, and wake twice.
+func (q *Queue) release(now int64, leads bool) (handed store.Position) {
 	now = q.st.observe(now)
 	if q.waiters.n > 0 && q.st.count[active]+q.st.count[hidden] > 0 {
-		q.dispatch(now)
+		handed = q.dispatch(now, leads)
 	}
 	at := q.st.wake()
 	if q.inMotion() || len(q.st.wanted) > 0 {
@@ -262,6 +266,7 @@ func (q *Queue) unlock(now int64) {
 	}
 	q.tell()
 	q.mu.Unlock()
+	return handed
 }
 
 // tick is the clock's call: something fell due that nobody has looked at. It does no I/O: moves and reads are the
@@ -282,32 +287,35 @@ func (q *Queue) tick() {
 }
 
 // dispatch hands what is active to receivers that wait, oldest to first. Where the log has no room at hand it leaves
-// that to the worker. Caller holds mu.
-func (q *Queue) dispatch(now int64) {
+// that to the worker. It returns the position of the last hand-over. Caller holds mu.
+func (q *Queue) dispatch(now int64, leads bool) (handed store.Position) {
 	c := q.spool.commit
 	if len(q.st.wanted) > 0 || q.st.wake() <= now && q.st.advance(now) {
 		q.spool.worker.add(q) // what is due comes first, and is more than one step
-		return
+		return 0
 	}
 	for q.waiters.n > 0 && q.st.count[active]+q.st.count[hidden] > 0 {
 		need := receiveNeed(q.waiters.first.max)
 		if !q.st.summon(1) || !c.TryAdmit(need, store.Reserve) {
 			q.spool.worker.add(q)
-			return
+			return handed
 		}
 		c.Begin()
-		handed := q.hand(now)
+		pos := q.hand(now, leads)
 		c.End(need)
 		q.armNewest()
-		if !handed {
-			return
+		if pos == 0 {
+			return handed
 		}
+		handed = pos
 	}
+	return handed
 }
 
-// hand gives the first waiter what is active, or active but for its send's level: a receiver waits for that level too.
-// Caller holds mu and has begun a commit with room for it.
-func (q *Queue) hand(now int64) bool {
+// hand gives the first waiter what is active, or active but for its send's level: a receiver waits for that level too. It
+// returns the position of the RECEIVE, 0 if there was nothing to give. Caller holds mu and has begun a commit with room
+// for it.
+func (q *Queue) hand(now int64, leads bool) store.Position {
 	w := q.waiters.first
 	visibility := w.visibility
 	if visibility == 0 {
@@ -315,12 +323,17 @@ func (q *Queue) hand(now int64) bool {
 	}
 	w.grants = q.take(w.grants[:0], w.max, now, after(now, int64(visibility)), true)
 	if len(w.grants) == 0 {
-		return false
+		return 0
 	}
-	w.pos = q.recordReceive(now, w.grants)
+	pos := q.recordReceive(now, w.grants)
+	w.pos = pos
 	q.waiters.remove(w)
-	w.ready <- struct{}{}
-	return true
+	if leads {
+		q.spool.commit.Wake(w.ready, q.spool.level)
+	} else {
+		w.ready <- struct{}{} // it leads the write of its RECEIVE itself
+	}
+	return pos
 }
 
 // take leases up to max of the oldest active messages until due, at most MaxBatchBytes of them but always one, and

@@ -154,7 +154,7 @@ func (q *Queue) send(ctx context.Context, out []outgoing) (first uint64, err err
 	}
 	c.Hide(q, first, len(out))
 	c.End(need)
-	q.unlock(now)
+	pos = max(pos, q.release(now, q.spool.level == store.AtSynced))
 	return first, q.spool.failure(c.Wait(pos, q.spool.level))
 }
 

@@ -75,6 +75,7 @@ type Committer struct {
 	flown    int64     // guarded by mu; part of admitted that is in the flying group
 	waiting  []*call   // guarded by mu; parked for a sync, by position
 	hidden   []Hidden  // guarded by mu; written, not synced; only when level is AtSynced
+	wakes    []wake    // guarded by mu; written, for when that is synced
 	commits  int64     // guarded by mu; frames written
 	records  int64     // guarded by mu; records written
 }
@@ -92,6 +93,7 @@ type group struct {
 	calls    []*call
 	eager    bool // a call of calls waits for AtWritten only
 	hidden   []Hidden
+	wakes    []wake
 }
 
 // A call is one parked goroutine.
@@ -265,6 +267,22 @@ func (c *Committer) Hide(owner any, first uint64, n int) {
 	c.open.hidden = append(c.open.hidden, Hidden{owner, first, n})
 }
 
+// Wake has a channel sent to when the records before have reached a level, or never will. It stands between Begin and End.
+// The channel has room for one. Somebody must wait for that level, too.
+func (c *Committer) Wake(ch chan<- struct{}, level Level) {
+	if c.err != nil {
+		ch <- struct{}{}
+		return
+	}
+	c.open.wakes = append(c.open.wakes, wake{ch, level})
+}
+
+// A wake is a channel to be sent to at a level.
+type wake struct {
+	ch    chan<- struct{}
+	level Level
+}
+
 // End closes the records of one call that took room with Admit(n).
 func (c *Committer) End(n int64) {
 	c.open.admitted += n + FrameHeaderSize + FrameAlign
@@ -392,6 +410,7 @@ func (c *Committer) leadWrite(own Level) {
 		err = c.err
 	}
 	if err != nil {
+		c.wakes = append(c.wakes, g.wakes...)
 		c.fail(err, g.calls)
 		return
 	}
@@ -404,6 +423,13 @@ func (c *Committer) leadWrite(own Level) {
 	c.room.Broadcast()
 	if c.level == AtSynced {
 		c.hidden = append(c.hidden, g.hidden...)
+	}
+	for _, w := range g.wakes {
+		if w.level == AtWritten {
+			w.ch <- struct{}{}
+		} else {
+			c.wakes = append(c.wakes, w)
+		}
 	}
 	for _, w := range g.calls {
 		if w.level == AtWritten {
@@ -451,8 +477,8 @@ func (c *Committer) leadSync() {
 		c.syncing = false
 		return
 	}
-	upTo, calls, hidden := c.written, c.waiting, c.hidden
-	c.waiting, c.hidden = nil, nil
+	upTo, calls, hidden, wakes := c.written, c.waiting, c.hidden, c.wakes
+	c.waiting, c.hidden, c.wakes = nil, nil, nil
 	c.mu.Unlock()
 
 	err := c.log.Sync(upTo)
@@ -463,11 +489,15 @@ func (c *Committer) leadSync() {
 	c.mu.Lock()
 	c.syncing = false
 	if err != nil {
+		c.wakes = append(c.wakes, wakes...)
 		c.fail(err, calls)
 		return
 	}
 	c.synced = upTo
 	c.stable.Store(uint64(upTo))
+	for _, w := range wakes {
+		w.ch <- struct{}{}
+	}
 	for _, w := range calls {
 		w.wake <- signalDone
 	}
@@ -518,7 +548,8 @@ func (c *Committer) recycle(g *group) {
 	clear(g.parts)
 	clear(g.calls)
 	clear(g.hidden)
-	*g = group{buf: g.buf[:0], parts: g.parts[:0], calls: g.calls[:0], hidden: g.hidden[:0]}
+	clear(g.wakes)
+	*g = group{buf: g.buf[:0], parts: g.parts[:0], calls: g.calls[:0], hidden: g.hidden[:0], wakes: g.wakes[:0]}
 	if cap(g.buf) > keptBuffer {
 		c.large.Put(g) // until the next collection of garbage: traffic of large groups uses it again, quiet gives it back
 		return
@@ -536,11 +567,16 @@ func (c *Committer) fail(err error, calls []*call) {
 	c.waiting = nil
 	if c.open != nil {
 		calls = append(calls, c.open.calls...)
-		c.open.calls = nil
+		c.wakes = append(c.wakes, c.open.wakes...)
+		c.open.calls, c.open.wakes = nil, nil
 	}
 	for _, w := range calls {
 		w.wake <- signalDone
 	}
+	for _, w := range c.wakes {
+		w.ch <- struct{}{}
+	}
+	c.wakes = nil
 	c.room.Broadcast()
 	if first && c.failed != nil {
 		c.mu.Unlock()

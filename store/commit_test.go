@@ -706,6 +706,51 @@ func TestAdmitBlocksLargeGroups(t *testing.T) {
 	})
 }
 
+// TestWake: a channel is sent to when the level is reached and not before, and when it never will be.
+func TestWake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, log, _ := newCommitter(t, store.AtSynced, memlog.Options{})
+		written, synced := make(chan struct{}, 1), make(chan struct{}, 1)
+		must := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		record := func() store.Position {
+			must(c.Admit(100))
+			c.Begin()
+			pos := c.Add(1, []byte("record"), 0)
+			c.Wake(written, store.AtWritten)
+			c.Wake(synced, store.AtSynced)
+			c.End(100)
+			return pos
+		}
+		pos := record()
+		if len(written)+len(synced) != 0 {
+			t.Error("woken before anything is written")
+		}
+		must(c.Wait(pos, store.AtWritten))
+		if len(written) != 1 || len(synced) != 0 {
+			t.Errorf("written: %d and %d woken, want the one that waits for that", len(written), len(synced))
+		}
+		must(c.Wait(pos, store.AtSynced))
+		if len(synced) != 1 {
+			t.Error("synced, and not woken")
+		}
+		<-written
+		<-synced
+		pos = record()
+		log.append = func() { c.Fail(errors.New("broken")) }
+		if c.Wait(pos, store.AtWritten) == nil {
+			t.Error("Wait = nil after a failure")
+		}
+		if len(written) != 1 || len(synced) != 1 {
+			t.Error("not woken by a failure")
+		}
+	})
+}
+
 // TestTryAdmit: it takes what is at hand, and never grows the log.
 func TestTryAdmit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -146,7 +146,9 @@ func TestPinned(t *testing.T) {
 	if _, err := seg.open(l.files); err != nil {
 		t.Fatal(err)
 	}
+	files.mu.Lock()
 	want := bytes.Clone(files.entries[seg.path].data)
+	files.mu.Unlock()
 	for range 3 {
 		at := l.Boundaries()
 		if err := l.Drop(at[len(at)-1]); err != nil {
