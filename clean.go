@@ -14,10 +14,10 @@ import (
 const (
 	spaceSlack = 96 << 20 // the log holds 1.2 times what is live and this much before it is cleaned; the contract has it twice
 
-	copyStep    = 64        // Bound: messages that are read, and then copied, at a time
-	copyBytes   = 256 << 10 // Bound: their contents, unless a single one is larger; a receive waits for as long as they are written
-	copiesAHold = 16        // messages recorded in one hold of a queue's lock
-	looksAHold  = 1024      // blocks passed over in one hold of a queue's lock
+	copyStep    = 16       // Bound: messages that are read, and then copied, at a time: a durable call waits for as long
+	copyBytes   = 64 << 10 // Bound: their contents, unless a single one is larger; a receive waits for as long as they are written
+	copiesAHold = 16       // messages recorded in one hold of a queue's lock
+	looksAHold  = 1024     // blocks passed over in one hold of a queue's lock
 
 	// reserveCopies is how much a segment may still hold that is live to be cleaned at the expense of the reserve, when
 	// there is no other space. More might use the reserve up before the segment is free, and leave nothing for deletes.
