@@ -3,7 +3,8 @@
 //
 //	go test -run '^$' -bench LongPoll ./bench   # the wake-up of a blocked Receive (W6), in under 20 s
 //	go test -run '^$' -bench . ./bench          # W1 to W12, in under 10 minutes
-//	make bench-compare                          # the same against bench/baseline.txt
+//	make bench-baseline                         # the same six times, kept as bench/baseline.txt
+//	make bench-compare                          # the same against what was kept
 //	make bench-peers                            # the same loads on other systems
 //
 // W1 to W3 send, W4 drains, W5 does both at the same time, W6 wakes a receiver, W7 weighs a backlog and opens it, W8 delays, W9
