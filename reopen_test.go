@@ -214,6 +214,9 @@ func (d *driver) run() {
 			d.compare()
 		}
 	}
+	for tries := 0; d.mid && d.steps == 0 && tries < 50; tries++ {
+		d.keep(true, false) // chance has made none, or none that a step came into
+	}
 	d.close()
 	d.t.Logf("%d of %d copies used their index; %d steps in the middle of others", d.used, d.found, d.steps)
 	if d.found > 4 && d.used < d.found/2 {
