@@ -27,6 +27,9 @@ const (
 
 	patience     = 10 * time.Second // of more garbage than the contract allows, before cleaning is not held up any more
 	longestPause = 50 * time.Millisecond
+	mostRest     = 150 // times as long as it works the cleaner rests, when the log has just become untidy
+	leastRest    = 30  // the same when it is about to become crowded
+	weighEvery   = 100 * time.Millisecond
 	recleanAfter = time.Second // when something could not be copied
 )
 
@@ -38,7 +41,7 @@ type pressure uint8
 
 const (
 	tidy    pressure = iota
-	untidy           // to be cleaned with long pauses while calls are under way
+	untidy           // to be cleaned with long pauses while calls are under way: their p99 does not see it
 	crowded          // more than the contract allows: with short pauses, and with none when that does not help
 	clogged          // more than twice the garbage that the contract allows: sends wait for the cleaner
 )
@@ -74,10 +77,7 @@ func (k *keeper) cleanTurn() (more, again bool) {
 	k.work.Lock()
 	defer k.work.Unlock()
 	s := k.spool
-	k.press = k.pressure()
-	if k.press < crowded {
-		k.crowd = time.Now()
-	}
+	k.weigh()
 	s.gate.set(k.press == clogged && !k.stuck)
 	if k.press == tidy {
 		k.stuck = false
@@ -97,22 +97,37 @@ func (k *keeper) cleanTurn() (more, again bool) {
 	return false, true
 }
 
-// pressure weighs the log against what is live.
-func (k *keeper) pressure() pressure {
+// weigh finds out how fast to clean. Caller holds work.
+func (k *keeper) weigh() {
+	k.press, k.haste = k.pressure()
+	k.weighed = time.Now()
+	if k.press < crowded {
+		k.crowd = k.weighed
+	}
+}
+
+func (k *keeper) untidy() bool {
+	p, _ := k.pressure()
+	return p != tidy
+}
+
+// pressure weighs the log against what is live, and tells how far an untidy log is on its way to a crowded one, from 0 to 1.
+func (k *keeper) pressure() (p pressure, haste float64) {
 	s := k.spool
 	if len(s.disk.Boundaries()) < 2 {
-		return tidy
+		return tidy, 0
 	}
 	live := k.cost(s.live())
+	begin, end := live/5+k.slack, live*3/10+2*k.slack
 	switch extra := s.disk.Size().Live - live; {
-	case extra <= live/5+k.slack:
-		return tidy
-	case extra <= live*3/10+2*k.slack:
-		return untidy
-	case extra <= live*6/10+4*k.slack:
-		return crowded
+	case extra <= begin:
+		return tidy, 0
+	case extra <= end:
+		return untidy, float64(extra-begin) / float64(end-begin)
+	case extra <= 2*end:
+		return crowded, 1
 	}
-	return clogged
+	return clogged, 1
 }
 
 // cost corrects what the contract counts for live messages when copies take much more than that: a log that holds

@@ -11,17 +11,15 @@ import (
 
 // BenchmarkClean sends a wave of 400,000 messages of 1 KB, deletes all but every nth, and has the log cleaned while a
 // producer and a consumer work on another queue. It tells what the disk holds before and after, and the other calls'
-// latencies without and with the cleaner beside them, in µs.
+// latencies without and with the cleaner beside them, in µs: with the pauses of a log that has just become untidy, of one
+// that is about to become crowded, of a crowded one, and without. A slow cleaner is watched for five seconds.
 func BenchmarkClean(b *testing.B) {
 	for _, nth := range []int{1000, 2} {
 		for level, name := range []string{Fsync: "fsync", Written: "written"} {
-			for press, how := range []string{untidy: "paused", crowded: "short-pauses", clogged: "at-once"} {
-				if how == "" {
-					continue
-				}
-				b.Run(fmt.Sprintf("every=%d/%s/%s", nth, name, how), func(b *testing.B) {
+			for _, p := range []pace{{"long-pauses", untidy, 0}, {"pauses", untidy, 1}, {"short-pauses", crowded, 1}, {"at-once", clogged, 1}} {
+				b.Run(fmt.Sprintf("every=%d/%s/%s", nth, name, p.name), func(b *testing.B) {
 					for range b.N {
-						benchmarkClean(b, nth, Durability(level), pressure(press))
+						benchmarkClean(b, nth, Durability(level), p)
 					}
 				})
 			}
@@ -29,10 +27,24 @@ func BenchmarkClean(b *testing.B) {
 	}
 }
 
-func benchmarkClean(b *testing.B, nth int, level Durability, press pressure) {
-	const wave, size, batch = 400_000, 1000, 1000
+type pace struct {
+	name  string
+	press pressure
+	haste float64
+}
+
+func benchmarkClean(b *testing.B, nth int, level Durability, p pace) {
+	const wave, size, batch, watched = 400_000, 1000, 1000, 5 * time.Second
 	ctx := context.Background()
-	s, err := Open(b.TempDir(), WithDurability(level), WithSlack(1<<50))
+	var (
+		s    *Spool
+		late time.Time
+	)
+	s, err := Open(b.TempDir(), WithDurability(level), WithSlack(1<<50), WithSteps(func(string) {
+		if !late.IsZero() && time.Now().After(late) {
+			s.keeper.press = clogged
+		}
+	}))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -104,16 +116,18 @@ func benchmarkClean(b *testing.B, nth int, level Durability, press pressure) {
 
 	end := s.disk.Boundaries()[len(s.disk.Boundaries())-1]
 	var cleaning sync.WaitGroup
+	late = time.Now().Add(watched)
+	never := late.Add(time.Hour)
 	cleaning.Go(func() {
 		for s.disk.Start() < end {
 			s.keeper.work.Lock()
-			s.keeper.press, s.keeper.crowd = press, time.Now()
+			s.keeper.press, s.keeper.haste, s.keeper.weighed, s.keeper.crowd = p.press, p.haste, never, time.Now()
 			must(s.keeper.cleanSegment())
 			s.keeper.work.Unlock()
 		}
 	})
 	begun = time.Now()
-	tell("cleaning", work(func() bool { return s.disk.Start() >= end }))
+	tell("cleaning", work(func() bool { return s.disk.Start() >= end || time.Since(begun) > watched }))
 	b.ReportMetric(time.Since(begun).Seconds(), "s-cleaning")
 	cleaning.Wait()
 	weigh("after")

@@ -34,13 +34,15 @@ type keeper struct {
 	slack int64
 	step  func(string)
 
-	work   sync.Mutex     // held by whoever checkpoints, cleans or reclaims
-	press  pressure       // guarded by work
-	crowd  time.Time      // guarded by work; the log was not crowded then
-	stuck  bool           // guarded by work; the first segment could not be dropped
-	warned store.Position // guarded by work; one above the start of the log at the last complaint
-	cut    store.Position // guarded by work; end of the segment that is being cleaned
-	weight weight         // guarded by work
+	work    sync.Mutex     // held by whoever checkpoints, cleans or reclaims
+	press   pressure       // guarded by work
+	haste   float64        // guarded by work; of an untidy log to become crowded
+	weighed time.Time      // guarded by work; when these two were found
+	crowd   time.Time      // guarded by work; the log was not crowded then
+	stuck   bool           // guarded by work; the first segment could not be dropped
+	warned  store.Position // guarded by work; one above the start of the log at the last complaint
+	cut     store.Position // guarded by work; end of the segment that is being cleaned
+	weight  weight         // guarded by work
 
 	suspended bool         // guarded by work; there was no room for the last checkpoint
 	evicted   int          // guarded by work; blocks put out of memory
@@ -125,7 +127,7 @@ func (k *keeper) round(marked *time.Time) (more bool) {
 		return true
 	}
 	*marked = time.Now()
-	if k.cuttable() || k.pressure() != tidy {
+	if k.cuttable() || k.untidy() {
 		k.shelveSoon()
 	}
 	if err := k.mark(false); err != nil {
