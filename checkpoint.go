@@ -31,6 +31,7 @@ func (k *keeper) checkpoint() {
 	err := k.writeCheckpoint(time.Time{})
 	if k.suspended = err != nil; !k.suspended {
 		k.indexSize.Store(k.shelf.index.Size())
+		k.spool.restIdle()
 		return
 	}
 	k.spool.log.Warn("no checkpoint", "error", err)
@@ -54,9 +55,8 @@ func (k *keeper) abandon(err error) {
 	s := k.spool
 	queues := s.snapshotQueues()
 	for _, q := range queues {
-		q.mu.Lock()
-		away := q.st.out > 0
-		q.mu.Unlock()
+		away := false
+		q.visit(func(st *state) { away = st.out > 0 })
 		if away {
 			s.indexFailed(err)
 			return
@@ -65,7 +65,7 @@ func (k *keeper) abandon(err error) {
 	k.shelf.drop()
 	k.at.Store(int64(s.disk.Start()))
 	for _, q := range queues {
-		q.mu.Lock()
+		q.hold()
 		q.saved, q.st.left, q.st.touched = 0, nil, true
 		q.st.each(func(*summary) bool { return false }, func(b *block) bool {
 			b.saved, b.dirty = shelved{}, true
@@ -162,6 +162,7 @@ func (k *keeper) shelveQueue(q *Queue, deadline time.Time) (turn uint64, err err
 		}
 		return q.saved, nil
 	}
+	q.rise()
 	q.st.touched, q.shelving = false, true
 	defer func() { q.shelved(err) }()
 	dirty := q.dirtyBlocks()
@@ -181,7 +182,7 @@ func (k *keeper) shelveQueue(q *Queue, deadline time.Time) (turn uint64, err err
 }
 
 func (q *Queue) shelved(err error) {
-	q.mu.Lock()
+	q.hold()
 	q.shelving = false
 	q.st.touched = q.st.touched || err != nil
 	q.mu.Unlock()
@@ -202,7 +203,7 @@ func (q *Queue) dirtyBlocks() (dirty []uint64) {
 func (k *keeper) shelveBlocks(q *Queue, numbers []uint64) error {
 	var changes []store.Change
 	s, sh := k.spool, k.shelf
-	q.mu.Lock()
+	q.hold()
 	pos, now, turn := s.commit.Appended(), s.now(), sh.next()
 	for _, number := range numbers {
 		b := q.st.block(number)
@@ -245,7 +246,7 @@ func (k *keeper) shelveBlocks(q *Queue, numbers []uint64) error {
 // shelveRest writes what tells of a queue's blocks, and its own record, which tells of that.
 func (k *keeper) shelveRest(q *Queue) (turn uint64, err error) {
 	s, sh := k.spool, k.shelf
-	q.mu.Lock()
+	q.hold()
 	if q.dropped.Load() {
 		defer q.mu.Unlock()
 		return 0, nil
@@ -294,7 +295,7 @@ func (k *keeper) shelveRest(q *Queue) (turn uint64, err error) {
 
 // stubs writes what is known of up to max blocks from one on that are in the index, some in one hold of the lock.
 func (q *Queue) stubs(e *encoder, from uint64, max int) (n int, next uint64, more bool) {
-	q.mu.Lock()
+	q.hold()
 	defer q.mu.Unlock()
 	for range looksAHold / 4 {
 		b := q.st.from(from)
@@ -316,7 +317,7 @@ func (q *Queue) stubs(e *encoder, from uint64, max int) (n int, next uint64, mor
 // snapshot is all of a queue but its messages. Caller holds mu.
 func (q *Queue) snapshot(now int64) *snapshotRecord {
 	st := q.st
-	return &snapshotRecord{queue: q.id, at: now, name: q.name, meta: st.meta, floors: st.floors, next: st.next,
+	return &snapshotRecord{queue: q.id, at: now, name: q.name, meta: *st.meta, floors: st.floors, next: st.next,
 		lastAt: st.lastAt, sent: st.sent, received: st.received, deleted: st.erased,
 		created: st.created, modified: st.modified, generation: st.history.Generation(), events: st.history.Events()}
 }

@@ -139,9 +139,7 @@ func (k *keeper) cost(live int64) int64 {
 // live is what the space contract counts: content, and liveOverhead for each message.
 func (s *Spool) live() (n int64) {
 	for _, q := range s.snapshotQueues() {
-		q.mu.Lock()
-		n += q.st.live()
-		q.mu.Unlock()
+		q.visit(func(st *state) { n += st.live() })
 	}
 	return n
 }
@@ -149,25 +147,27 @@ func (s *Spool) live() (n int64) {
 // below is what live messages occupy whose records lie below a position, at most.
 func (s *Spool) below(end store.Position) (n int64) {
 	for _, q := range s.snapshotQueues() {
-		q.mu.Lock()
-		st := q.st
-		st.each(func(s *summary) bool { return s.total() == 0 }, func(b *block) bool {
-			if b.total() == 0 || b.low() >= end || st.sink(b) >= end {
-				return true
-			}
-			if b.body == nil {
-				n += b.live()
-				return true
-			}
-			for off := b.next(0); off >= 0; off = b.next(off + 1) {
-				if pl := st.cursor.get(&b.places, off); pl.pos < end {
-					n += int64(pl.size) + liveOverhead
-				}
-			}
-			return true
-		})
-		q.mu.Unlock()
+		q.visit(func(st *state) { n += st.below(end) })
 	}
+	return n
+}
+
+func (st *state) below(end store.Position) (n int64) {
+	st.each(func(s *summary) bool { return s.total() == 0 }, func(b *block) bool {
+		if b.total() == 0 || b.low() >= end || st.sink(b) >= end {
+			return true
+		}
+		if b.body == nil {
+			n += b.live()
+			return true
+		}
+		for off := b.next(0); off >= 0; off = b.next(off + 1) {
+			if pl := st.cursor.get(&b.places, off); pl.pos < end {
+				n += int64(pl.size) + liveOverhead
+			}
+		}
+		return true
+	})
 	return n
 }
 
@@ -199,7 +199,9 @@ func (k *keeper) cleanSegment() error {
 
 // cleanQueue copies the messages of a queue whose records lie below end. It goes on when one cannot be copied.
 func (k *keeper) cleanQueue(q *Queue, end store.Position) (bad error) {
-	for seq, more := uint64(0), true; more; {
+	more := false
+	q.visit(func(*state) { more = true })
+	for seq := uint64(0); more; {
 		var list []straggler
 		var err error
 		if list, seq, more, err = q.stragglers(seq, end); err != nil {
@@ -221,11 +223,14 @@ func (k *keeper) cleanQueue(q *Queue, end store.Position) (bad error) {
 
 // pause lets others go on after some work. It answers false when the spool closes.
 func (k *keeper) pause(worked time.Duration) bool {
+	if time.Since(k.weighed) > weighEvery {
+		k.weigh()
+	}
 	d := time.Duration(0)
 	if calls := k.spool.life.calls.Load(); calls > 0 && calls < closing {
 		switch {
-		case k.press == untidy:
-			d = min(4*worked, longestPause)
+		case k.press <= untidy:
+			d = min(time.Duration(float64(worked)*(mostRest-(mostRest-leastRest)*k.haste)), longestPause)
 		case k.press == crowded && time.Since(k.crowd) < patience:
 			d = min(worked, longestPause)
 		}
@@ -259,7 +264,7 @@ type straggler struct {
 
 // stragglers returns messages from a sequence on whose records lie below end, and where to go on.
 func (q *Queue) stragglers(seq uint64, end store.Position) (list []straggler, next uint64, more bool, err error) {
-	q.mu.Lock()
+	q.hold()
 	defer q.mu.Unlock()
 	for {
 		list, next, more = q.st.stragglers(seq, end)
@@ -359,7 +364,7 @@ func (k *keeper) copySome(q *Queue, list []straggler) (last store.Position, err 
 	for i := range list {
 		sums[i] = list[i].stored.sum()
 	}
-	q.mu.Lock()
+	q.hold()
 	defer q.mu.Unlock()
 	c.Begin()
 	for i := range list {
@@ -386,7 +391,7 @@ func (k *keeper) copySome(q *Queue, list []straggler) (last store.Position, err 
 // resettle makes the COPYs the places of messages that are still here. A reader that has looked the old place up finds
 // it until it is dropped, and then looks again.
 func (q *Queue) resettle(list []straggler) {
-	q.mu.Lock()
+	q.hold()
 	defer q.mu.Unlock()
 	for i := range list {
 		m := &list[i]

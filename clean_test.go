@@ -130,7 +130,7 @@ func cleanDump(t *testing.T, s *Spool) string {
 			a.DeadLetter = nil
 		}
 		fmt.Fprintf(&out, "%s %+v\n", q.Name(), a)
-		q.mu.Lock()
+		q.hold()
 		var messages []string
 		var places []place
 		q.st.each(func(*summary) bool { return false }, func(b *block) bool {

@@ -60,7 +60,7 @@ func (s *Spool) moveOne(q *Queue, seq uint64) (pos store.Position, ok bool) {
 		again = !ok && t != nil && t.bring()
 	}
 	if !ok {
-		q.mu.Lock()
+		q.hold()
 		now := s.now()
 		q.st.stay(seq, after(now, int64(retryMove)))
 		q.unlock(now)
@@ -73,7 +73,7 @@ func (s *Spool) moveOne(q *Queue, seq uint64) (pos store.Position, ok bool) {
 
 // letter reads a moving message.
 func (q *Queue) letter(seq uint64) (*letter, error) {
-	q.mu.Lock()
+	q.hold()
 	b, off := q.st.locate(seq)
 	if b == nil || b.kind(off) != moving {
 		q.mu.Unlock()
@@ -96,7 +96,7 @@ func (q *Queue) letter(seq uint64) (*letter, error) {
 
 // bring reads the blocks that a queue wants. It answers false when that is impossible.
 func (q *Queue) bring() bool {
-	q.mu.Lock()
+	q.hold()
 	defer q.mu.Unlock()
 	for len(q.st.wanted) > 0 {
 		if !q.pageIn(true) {
@@ -117,7 +117,7 @@ func (s *Spool) handOver(q *Queue, l *letter, need int64) (pos store.Position, t
 		s.commit.Forgo(need)
 		return 0, nil, false
 	}
-	t.mu.Lock()
+	t.hold()
 	now := s.now()
 	if !t.st.tail() {
 		t.mu.Unlock()
@@ -135,7 +135,7 @@ func (s *Spool) handOver(q *Queue, l *letter, need int64) (pos store.Position, t
 	t.st.arrive(place{pos, len(l.attrs) + len(l.body), r.to.at})
 	t.unlock(now)
 
-	q.mu.Lock()
+	q.hold()
 	if b, off := q.st.locate(l.seq); b != nil && b.kind(off) == moving {
 		q.st.remove(b, off)
 	}
@@ -145,7 +145,7 @@ func (s *Spool) handOver(q *Queue, l *letter, need int64) (pos store.Position, t
 
 // deadLetters is the queue's target, or nil. The set's lock is held, so it stays.
 func (q *Queue) deadLetters() *Queue {
-	q.mu.Lock()
+	q.hold()
 	defer q.mu.Unlock()
 	return q.target
 }

@@ -2,6 +2,7 @@ package spool
 
 import (
 	"os"
+	"time"
 
 	"github.com/spoolmq/spool/store"
 	"github.com/spoolmq/spool/store/memkv"
@@ -45,4 +46,30 @@ func (s *Spool) Clean() error {
 	s.keeper.work.Lock()
 	defer s.keeper.work.Unlock()
 	return s.keeper.cleanSegment()
+}
+
+// Checkpoint makes one now.
+func (s *Spool) Checkpoint() error {
+	s.keeper.work.Lock()
+	defer s.keeper.work.Unlock()
+	return s.keeper.writeCheckpoint(time.Time{})
+}
+
+// Resting is how many queues are at rest.
+func (s *Spool) Resting() (n int) {
+	for _, q := range s.snapshotQueues() {
+		if q.mu.Lock(); q.desk == nil && q.st.stock == nil {
+			n++
+		}
+		q.mu.Unlock()
+	}
+	return n
+}
+
+// RestIdle lets the queues rest that have nothing to do, as the keeper does once a second, and waits until it does
+// nothing else.
+func (s *Spool) RestIdle() {
+	s.keeper.work.Lock()
+	defer s.keeper.work.Unlock()
+	s.restIdle()
 }

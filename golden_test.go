@@ -133,7 +133,7 @@ func TestGoldenTypes(t *testing.T) {
 
 // exampleBlock is a block with messages of every kind, some of whose sends have not reached their level.
 func exampleBlock() *block {
-	st := newState(3, "orders", exampleMeta, 0)
+	st := newState(3, exampleMeta, 0)
 	b := st.ensure(5 << blockBits)
 	at := int64(1e18)
 	for off := range 70 {

@@ -7,7 +7,7 @@ const maxEvents = 1024
 // shorten forgets events of a long history that no block needs, and has the keeper see to those that one does. It
 // waits for that when the history is twice as long as it should be.
 func (q *Queue) shorten() error {
-	q.mu.Lock()
+	q.hold()
 	if q.st.history.Len() >= maxEvents {
 		q.catchUpHere()
 	}
@@ -61,7 +61,7 @@ func (st *state) behind(generation uint64) (numbers []uint64) {
 // catchUp brings every block of a queue up to date with the history of this moment, some at a time, in the index too,
 // and forgets the events. Caller holds work.
 func (k *keeper) catchUp(q *Queue) {
-	q.mu.Lock()
+	q.hold()
 	defer q.mu.Unlock()
 	generation := q.st.history.Generation()
 	for numbers := q.st.behind(generation); len(numbers) > 0; numbers = q.st.behind(generation) {
@@ -83,7 +83,7 @@ func (k *keeper) catchUp(q *Queue) {
 		} else {
 			k.evict()
 		}
-		q.mu.Lock()
+		q.hold()
 		if err != nil {
 			return
 		}

@@ -15,7 +15,7 @@ import (
 // check verifies every invariant that the comments of block.go and state.go state, and tells which do not hold. It changes
 // nothing: blocks that are behind the history stay so.
 func check(q *Queue) (errs []string) {
-	q.mu.Lock()
+	q.hold()
 	defer q.mu.Unlock()
 	c := &checker{name: q.name, q: q, st: q.st, now: q.spool.now()}
 	c.state()

@@ -127,6 +127,7 @@ func (k *keeper) round(marked *time.Time) (more bool) {
 		return true
 	}
 	*marked = time.Now()
+	s.restIdle()
 	if k.cuttable() || k.untidy() {
 		k.shelveSoon()
 	}

@@ -74,7 +74,7 @@ func (q *Queue) pageIn(patient bool) bool {
 	}
 	q.paging.Lock()
 	defer q.paging.Unlock()
-	q.mu.Lock()
+	q.hold()
 	list := q.st.missing(pageStep)
 	if len(list) == 0 {
 		return true
@@ -91,7 +91,7 @@ func (q *Queue) pageIn(patient bool) bool {
 			break
 		}
 	}
-	q.mu.Lock()
+	q.hold()
 	for i, b := range list {
 		switch {
 		case b.body != nil || q.st.block(b.number) != b:
@@ -100,7 +100,7 @@ func (q *Queue) pageIn(patient bool) bool {
 		default:
 			q.mu.Unlock()
 			q.spool.indexFailed(bad)
-			q.mu.Lock()
+			q.hold()
 			return false
 		}
 	}
@@ -176,9 +176,8 @@ func (k *keeper) stall(err error) {
 // have as it is goes there first.
 func (k *keeper) evictQueue(q *Queue) error {
 	p := &k.spool.pager
-	q.mu.Lock()
-	todo := q.st.inside
-	q.mu.Unlock()
+	todo := 0
+	q.visit(func(st *state) { todo = st.inside })
 	for todo > 0 && p.used.Load() > p.low {
 		var dirty []uint64
 		var out int
@@ -191,7 +190,7 @@ func (k *keeper) evictQueue(q *Queue) error {
 			k.checkpointFailed(err)
 			return err
 		}
-		q.mu.Lock()
+		q.hold()
 		for _, number := range dirty {
 			if b := q.st.block(number); b != nil && b.body != nil && b.evictable() {
 				q.st.evict(b)
@@ -214,7 +213,7 @@ func (k *keeper) evictQueue(q *Queue) error {
 // sweep looks at some of the next todo blocks in memory, puts out what may be, and returns those that have to be saved
 // first, how many it has put out, and how many are left to be looked at.
 func (q *Queue) sweep(todo int) (dirty []uint64, out, left int) {
-	q.mu.Lock()
+	q.hold()
 	defer q.mu.Unlock()
 	defer q.tell()
 	if todo = min(todo, q.st.inside); q.gathering > 0 && q.spool.pager.used.Load() <= q.spool.pager.high {

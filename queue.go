@@ -50,18 +50,10 @@ type Queue struct {
 	paging sync.Mutex // held by who reads blocks from the index; taken before mu
 
 	mu         sync.Mutex
+	*desk                     // guarded by mu; nil while the queue is at rest
 	st         *state         // guarded by mu
-	waiters    waiters        // guarded by mu
 	target     *Queue         // guarded by mu; where dead letters go
 	armed      int64          // guarded by mu; what the clock was told
-	shelving   bool           // guarded by mu; a checkpoint of this queue is under way
-	movers     int            // guarded by mu; callers in makeMoves
-	gathering  int            // guarded by mu; callers that have blocks read to use them together
-	moved      sync.Cond      // with mu; a move has ended
-	scratch    encoder        // guarded by mu
-	receive    receiveRecord  // guarded by mu; scratch
-	erasing    []erased       // guarded by mu; scratch
-	newest     []leased       // guarded by mu; scratch: leases that are not on the wheel yet
 	basis      store.Position // guarded by mu; position of the newest record that holds all of the queue but its messages
 	saved      uint64         // guarded by mu; turn of its record in the index; 0 = none
 	told       int64          // guarded by mu; what the pager knows that the queue takes, in bytes
@@ -69,19 +61,87 @@ type Queue struct {
 	included   store.Position // guarded by mu; replay: older records are in what was loaded
 }
 
+// A desk is what a queue needs while calls work on it.
+type desk struct {
+	waiters   waiters
+	shelving  bool          // a checkpoint of this queue is under way
+	movers    int           // callers in makeMoves
+	gathering int           // callers that have blocks read to use them together
+	moved     sync.Cond     // with mu; a move has ended
+	scratch   encoder       // scratch
+	receive   receiveRecord // scratch
+	erasing   []erased      // scratch
+	newest    []leased      // scratch: leases that are not on the wheel yet
+}
+
 type leased struct {
 	b   *block
 	off int
 }
 
-func newQueue(s *Spool, st *state) *Queue {
-	q := &Queue{spool: s, id: st.id, name: st.name, st: st, armed: never}
-	q.moved.L = &q.mu
+func newQueue(s *Spool, name string, st *state) *Queue {
+	q := &Queue{spool: s, id: st.id, name: name, st: st, armed: never}
 	st.reach = max(pageStep, int(s.pager.high/4/sparseBytes))
-	meta := st.meta
-	q.meta.Store(&meta)
+	q.meta.Store(st.meta)
 	q.moveAt.Store(never)
+	q.rise()
 	return q
+}
+
+// hold takes mu. The queue is not at rest then.
+func (q *Queue) hold() {
+	q.mu.Lock()
+	q.rise()
+}
+
+// rise ends a rest. Caller holds mu.
+func (q *Queue) rise() {
+	if q.desk == nil {
+		q.equip()
+	}
+}
+
+func (q *Queue) equip() {
+	q.desk = new(desk)
+	q.moved.L = &q.mu
+	if q.st.stock == nil {
+		q.st.stock = newStock()
+	}
+}
+
+// rest gives back what an empty queue that nobody uses does not need: ten thousand of them take a few megabytes. It
+// answers false when the queue is in use or holds something. Caller holds mu.
+func (q *Queue) rest() bool {
+	d := q.desk
+	if d == nil {
+		return true
+	}
+	if d.waiters.n > 0 || d.shelving || d.movers > 0 || d.gathering > 0 || !q.st.rest() {
+		return false
+	}
+	q.desk = nil
+	q.moveAt.Store(never)
+	q.spool.pager.used.Add(-q.told)
+	q.told = 0
+	return true
+}
+
+// restIdle lets the queues rest that have nothing to do.
+func (s *Spool) restIdle() {
+	for _, q := range s.snapshotQueues() {
+		q.mu.Lock()
+		q.rest()
+		q.mu.Unlock()
+	}
+}
+
+// visit calls f with mu held, unless the queue is at rest: then it has nothing that f could look for.
+func (q *Queue) visit(f func(st *state)) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.desk != nil {
+		f(q.st)
+	}
 }
 
 // Name is the queue's name.
@@ -106,14 +166,14 @@ func (q *Queue) enter(ctx context.Context) error {
 // the instant of the observation.
 func (q *Queue) lock() (now int64, err error) {
 	for {
-		q.mu.Lock()
+		q.hold()
 		now = q.settle()
 		f := q.dueFeeder(now)
 		if f == nil {
 			break
 		}
 		q.unlock(now)
-		f.mu.Lock()
+		f.hold()
 		f.unlock(f.settle())
 		if err := q.spool.broken(); err != nil {
 			return 0, err
@@ -163,7 +223,7 @@ func (q *Queue) admit(n int64, purse store.Purse) (now int64, err error) {
 // lockCalm takes mu with everything taken into account that is due, unless that needs a dead-letter move or a block that
 // is away: then it answers false and does not hold mu.
 func (q *Queue) lockCalm() (now int64, calm bool) {
-	q.mu.Lock()
+	q.hold()
 	now = q.spool.now()
 	for more := true; more && (q.st.wake() <= now || q.inMotion() || len(q.st.wanted) > 0); {
 		if len(q.st.wanted) == 0 {
@@ -212,6 +272,7 @@ func (q *Queue) settle() (now int64) {
 			q.makeMoves()
 		case q.inMotion():
 			q.moved.Wait()
+			q.rise()
 		case more || len(q.st.wanted) > 0:
 			q.yield(now)
 		default:
@@ -228,7 +289,7 @@ func (q *Queue) makeMoves() {
 	q.movers++
 	q.mu.Unlock()
 	q.spool.moveAll(q, moves)
-	q.mu.Lock()
+	q.hold()
 	q.movers--
 	q.moved.Broadcast()
 }
@@ -241,7 +302,7 @@ func (q *Queue) inMotion() bool { return q.movers > 0 || q.st.count[moving] > 0 
 func (q *Queue) yield(now int64) {
 	q.unlock(now)
 	runtime.Gosched()
-	q.mu.Lock()
+	q.hold()
 }
 
 // unlock gives waiting receivers what has become active, tells the clock what comes next, and releases mu.
@@ -272,7 +333,7 @@ func (q *Queue) release(now int64, leads bool) (handed store.Position) {
 // tick is the clock's call: something fell due that nobody has looked at. It does no I/O: moves and reads are the
 // worker's.
 func (q *Queue) tick() {
-	q.mu.Lock()
+	q.hold()
 	q.armed = never
 	now := q.spool.now()
 	for q.st.wake() <= now && q.st.advance(now) && len(q.st.moves)+len(q.st.wanted) == 0 {

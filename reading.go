@@ -87,7 +87,7 @@ func (q *Queue) find(pos store.Position, seq uint64, size int) (stored, error) {
 
 // whereabouts is the position of a message's record.
 func (q *Queue) whereabouts(seq uint64) (store.Position, bool) {
-	q.mu.Lock()
+	q.hold()
 	defer q.mu.Unlock()
 	b, off := q.st.locate(seq)
 	for b != nil && b.body == nil {

@@ -202,7 +202,7 @@ func (q *Queue) gather(now int64, max int, lock func() (int64, error), release f
 		now, err = lock()
 	}
 	if err != nil {
-		q.mu.Lock()
+		q.hold()
 		defer q.mu.Unlock()
 	}
 	q.gathering--
@@ -238,7 +238,7 @@ func (q *Queue) await(ctx context.Context, w *waiter, wait time.Duration) ([]gra
 			q.unlock(now)
 		}
 	}
-	q.mu.Lock()
+	q.hold()
 	left := w.listed
 	if left {
 		q.waiters.remove(w)

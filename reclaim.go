@@ -52,9 +52,7 @@ func (k *keeper) dropDead() error {
 func (s *Spool) lowest(queues []*Queue) store.Position {
 	limit := s.disk.Synced()
 	for _, q := range queues {
-		q.mu.Lock()
-		limit = q.st.lowest(limit)
-		q.mu.Unlock()
+		q.visit(func(st *state) { limit = st.lowest(limit) })
 	}
 	return limit
 }
@@ -90,13 +88,13 @@ func (k *keeper) retell(queues []*Queue, cut store.Position) error {
 }
 
 func (s *Spool) retellQueue(q *Queue, cut store.Position) error {
-	q.mu.Lock()
+	q.hold()
 	need := snapshotNeed(q.st.history.Len() + maxEvents/16) // a few may come before we have the lock again
 	q.mu.Unlock()
 	if err := s.commit.AdmitFrom(need, store.Cleaner); err != nil {
 		return err
 	}
-	q.mu.Lock()
+	q.hold()
 	defer q.mu.Unlock()
 	if q.basis >= cut || q.dropped.Load() {
 		s.commit.Forgo(need)

@@ -136,7 +136,7 @@ func (r *replay) find(id uint32, pos store.Position, at int64) (q *Queue, news b
 	r.high = max(r.high, at)
 	q = r.queues[id]
 	if q == nil {
-		q = newQueue(r.spool, newState(id, "", Meta{}, at))
+		q = newQueue(r.spool, "", newState(id, Meta{}, at))
 		q.st.replaying = true
 		r.queues[id] = q
 	}
@@ -340,8 +340,9 @@ func (r *replay) queue(pos store.Position, m *queueRecord) {
 	if !news {
 		return
 	}
-	q.rename(m.name)
-	q.st.meta, q.st.floors = m.meta, m.floors
+	q.name = m.name
+	meta := m.meta
+	q.st.meta, q.st.floors = &meta, m.floors
 	switch m.change {
 	case queueCreated:
 		q.st.created, q.st.modified = m.at, m.at
@@ -409,16 +410,15 @@ func (r *replay) snapshot(pos store.Position, m *snapshotRecord) {
 
 // restore makes a queue what a snapshot says, but for its messages.
 func (q *Queue) restore(m *snapshotRecord) {
-	q.rename(m.name)
+	q.name = m.name
 	st := q.st
-	st.meta, st.floors, st.next, st.lastAt = m.meta, m.floors, m.next, m.lastAt
+	meta := m.meta
+	st.meta, st.floors, st.next, st.lastAt = &meta, m.floors, m.next, m.lastAt
 	st.sent, st.received, st.erased = m.sent, m.received, m.deleted
 	st.created, st.modified = m.created, m.modified
 	// Events that are in it and in the history are the same ones; Restore refuses nothing that was encoded.
 	_ = st.history.Restore(m.generation, m.events)
 }
-
-func (q *Queue) rename(name string) { q.name, q.st.name = name, name }
 
 // finish makes what was replayed ready for use.
 func (r *replay) finish() error {
@@ -430,8 +430,7 @@ func (r *replay) finish() error {
 			return &store.CorruptError{File: "log", Offset: int64(s.disk.Start()), Reason: fmt.Sprintf("queue %d has records but no beginning", id)}
 		}
 		s.byName[fold(q.name)] = q
-		meta := q.st.meta
-		q.meta.Store(&meta)
+		q.meta.Store(q.st.meta)
 	}
 	for _, q := range s.byID {
 		if dl := q.st.meta.DeadLetter; dl != nil {
@@ -481,6 +480,9 @@ func (r *replay) finishQueue(q *Queue) {
 		st.prune(b)
 	}
 	st.veiled = st.next
+	if len(blocks) == 0 {
+		return
+	}
 	st.expireAt, st.fadeAt, st.ageAt = math.MinInt64, math.MinInt64, math.MinInt64
 }
 

@@ -405,7 +405,7 @@ func (d *driver) bulk() {
 			}
 		}
 	}
-	q.mu.Lock()
+	q.hold()
 	q.st.touched = true
 	q.st.each(func(*summary) bool { return false }, func(b *block) bool {
 		if b.body != nil {
@@ -576,7 +576,7 @@ func (d *driver) rewind(name string, q *Queue) {
 	case 0:
 		to = earliest.Add(time.Second)
 	case 1, 2: // some message's instant
-		q.mu.Lock()
+		q.hold()
 		q.st.each(func(*summary) bool { return false }, func(b *block) bool {
 			if !q.st.here(b) && !q.pageIn(true) {
 				d.t.Fatal("a block is not there")
@@ -776,7 +776,7 @@ func dumpFrom(t testing.TB, s *Spool, end store.Position) (lines []string) {
 	lines = append(lines, fmt.Sprintf("highest queue id %d", s.lastID))
 	s.set.RUnlock()
 	for _, q := range s.Queues() {
-		q.mu.Lock()
+		q.hold()
 		lines = append(lines, dumpQueue(t, q, end)...)
 		q.mu.Unlock()
 	}
@@ -808,7 +808,7 @@ func quiesce(t testing.TB, s *Spool) {
 
 func dumpQueue(t testing.TB, q *Queue, end store.Position) (lines []string) {
 	st := q.st
-	m := st.meta
+	m := *st.meta
 	dl := "none"
 	if m.DeadLetter != nil {
 		dl = fmt.Sprintf("%+v", *m.DeadLetter)

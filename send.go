@@ -167,7 +167,7 @@ func (q *Queue) admitSend(need int64, n int) (now int64, err error) {
 		if err := c.AdmitFrom(need, store.Ordinary); err != nil {
 			return 0, q.spool.failure(err)
 		}
-		q.mu.Lock()
+		q.hold()
 		for here := true; here && !q.dropped.Load() && q.room(n) == nil; here = q.pageIn(false) {
 			if q.st.tail() {
 				return q.st.observe(q.spool.now()), nil
@@ -227,7 +227,7 @@ func (s *Spool) reveal(hs []store.Hidden) {
 		for n < len(hs) && hs[n].Owner == hs[0].Owner {
 			n++
 		}
-		q.mu.Lock()
+		q.hold()
 		now := s.now()
 		for _, h := range hs[:n] {
 			q.st.reveal(h.First, h.N)

@@ -73,7 +73,7 @@ func (q *Queue) replace(seen *Meta, meta Meta, need int64) (pos store.Position, 
 	if err != nil {
 		return 0, false, err
 	}
-	q.mu.Lock()
+	q.hold()
 	now := s.now()
 	defer q.unlock(now)
 	if q.dropped.Load() || q.meta.Load() != seen || q.st.wake() <= now || q.inMotion() || len(q.st.wanted) > 0 {
@@ -104,8 +104,7 @@ func (q *Queue) apply(meta Meta, now int64) (drop *rewind.Event) {
 		drop = &rewind.Event{Generation: st.history.Generation() + 1, Instant: upTo, At: now, Drop: true}
 	}
 	st.adopt(meta, now)
-	stored := meta
-	q.meta.Store(&stored)
+	q.meta.Store(st.meta)
 	return drop
 }
 
@@ -116,7 +115,7 @@ func (st *state) narrowed(meta Meta, now int64) int64 {
 
 // adopt replaces the settings. What they decide is looked at anew by the next advance.
 func (st *state) adopt(meta Meta, now int64) {
-	st.meta, st.modified = meta, now
+	st.meta, st.modified = &meta, now
 	st.expireAt, st.fadeAt, st.ageAt = now, now, now
 }
 
@@ -128,7 +127,7 @@ func snapshotNeed(events int) int64 { return int64(store.RecordSize(1024+40*even
 
 // recordQueue records what the queue is set to now. Caller holds mu and has begun a commit.
 func (q *Queue) recordQueue(change byte, now int64, drop *rewind.Event) store.Position {
-	r := queueRecord{queue: q.id, change: change, at: now, name: q.name, meta: q.st.meta, floors: q.st.floors, drop: drop}
+	r := queueRecord{queue: q.id, change: change, at: now, name: q.name, meta: *q.st.meta, floors: q.st.floors, drop: drop}
 	q.st.touched = true
 	q.scratch = q.scratch[:0]
 	r.encode(&q.scratch)

@@ -288,7 +288,7 @@ func (sh *shelf) readQueue(r *replay, id uint32, turn uint64) error {
 	}
 	var m snapshotRecord
 	m.decode(d)
-	q := newQueue(r.spool, newState(id, "", Meta{}, 0))
+	q := newQueue(r.spool, "", newState(id, Meta{}, 0))
 	q.restore(&m)
 	q.included, q.basis, q.saved = store.Position(d.uv()), store.Position(d.uv()), turn
 	n := d.uv()

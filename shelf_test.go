@@ -107,7 +107,7 @@ func shelfGoOn(t testing.TB, s *Spool) {
 	}
 	shelfSend(t, s, "late", 3)
 	idle := shelfQueue(t, s, "idle") // one lease is extended, nothing else changes there
-	idle.mu.Lock()
+	idle.hold()
 	b := idle.st.block(0)
 	e := b.entry(0)
 	_, receipt := s.sealer.seal(delivery{idle.id, 0, e.nonce}, s.epoch)
@@ -201,7 +201,7 @@ func shelfKeys(t testing.TB, how string, s *Spool) {
 		want[string(key(keyList, uint64(page), uint64(sh.page)))] = true
 	}
 	for _, q := range s.Queues() {
-		q.mu.Lock()
+		q.hold()
 		want[string(key(keyQueue, uint64(q.id), q.saved))] = true
 		for page := range q.savedPages {
 			want[string(key(keyBlocks, uint64(q.id), uint64(page), q.saved))] = true
@@ -475,7 +475,7 @@ func shelfMeet(t testing.TB, how string, s *Spool) {
 	t.Helper()
 	met := false
 	for _, q := range s.Queues() {
-		q.mu.Lock()
+		q.hold()
 		var numbers []uint64
 		q.st.each(func(*summary) bool { return false }, func(b *block) bool {
 			numbers = append(numbers, b.number)
@@ -728,7 +728,7 @@ func TestChangesInMidCheckpoint(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			q.mu.Lock()
+			q.hold()
 			q.st.each(func(*summary) bool { return false }, func(b *block) bool {
 				b.dirty = true
 				return true
@@ -737,7 +737,7 @@ func TestChangesInMidCheckpoint(t *testing.T) {
 			ix := &hooked{Index: s.keeper.shelf.index}
 			changed := false
 			ix.hook = func(op string, before bool) error {
-				q.mu.Lock()
+				q.hold()
 				early, late := q.st.block(0), q.st.block(59)
 				between := early != nil && late != nil && !early.dirty && late.dirty
 				q.mu.Unlock()

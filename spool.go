@@ -204,7 +204,11 @@ func (s *Spool) start(o options) {
 	s.set.Lock()
 	defer s.set.Unlock()
 	for _, q := range s.byID {
-		q.mu.Lock()
+		q.hold()
+		if q.rest() {
+			q.mu.Unlock()
+			continue
+		}
 		q.unlock(s.now())
 	}
 }
@@ -242,9 +246,7 @@ func (s *Spool) failWaiters(err error) {
 	s.set.RLock()
 	defer s.set.RUnlock()
 	for _, q := range s.byID {
-		q.mu.Lock()
-		q.waiters.fail(err)
-		q.mu.Unlock()
+		q.visit(func(*state) { q.waiters.fail(err) })
 	}
 }
 
@@ -320,15 +322,16 @@ func (s *Spool) insert(name string, meta Meta, need int64) (q *Queue, made bool,
 	}
 	now := s.now()
 	s.lastID++
-	q = newQueue(s, newState(s.lastID, name, meta, now))
-	q.mu.Lock()
-	defer q.unlock(now)
+	q = newQueue(s, name, newState(s.lastID, meta, now))
+	q.hold()
 	s.commit.Begin()
 	q.origin = q.recordQueue(queueCreated, now, nil)
 	s.commit.End(need)
 	q.basis, s.idPos = q.origin, q.origin
 	s.byName[fold(name)], s.byID[q.id] = q, q
 	s.bind(q, target)
+	q.rest()
+	q.mu.Unlock()
 	return q, true, nil
 }
 
@@ -400,7 +403,7 @@ func (s *Spool) remove(name string, need int64) (pos store.Position, err error) 
 	if f := q.feeders.Load(); f != nil {
 		return 0, badArgument("queue", name, fmt.Sprintf("one that is not the dead-letter queue of %q", (*f)[0].name))
 	}
-	q.mu.Lock()
+	q.hold()
 	s.bind(q, nil)
 	s.commit.Begin()
 	pos = q.recordQueue(queueDropped, s.now(), nil)

@@ -30,8 +30,7 @@ const stepSize = 1024
 // Bound: everything here grows with the messages that are not gone; blocks and summaries leave when they are empty.
 type state struct {
 	id       uint32
-	name     string
-	meta     Meta
+	meta     *Meta // what it points to is immutable
 	floors   floors
 	next     uint64 // next sequence
 	lastAt   int64  // EnqueuedAt of the newest message
@@ -40,32 +39,39 @@ type state struct {
 	erased   int64 // deletes
 	created  int64
 	modified int64
+	history  rewind.History
 
-	dir     []*summary // consecutive, from number base on; nil where nothing is left
-	base    uint64
-	count   [kinds]int64
-	wheel   timer.Wheel // ends of leases and delays, by sequence
-	history rewind.History
-	index   rewind.Index
-	cursor  cursor
-
-	expireAt  int64      // a message ends by Retention
-	fadeAt    int64      // a rewindable message ends by Meta.Rewind
-	ageAt     int64      // a message has waited MaxAge
-	veiled    uint64     // no message below is hidden
-	seen      int64      // the latest instant of an observation: nothing happens before it
-	replaying bool       // counts are not kept: finish counts
-	touched   bool       // something changed since the last checkpoint
-	left      []leftover // blocks in the index that are empty by now. Bound: taken by each checkpoint
-	hand      *block     // the block in memory that the pager looks at next; nil = there is none
-	wanted    []*block   // blocks that are away and that somebody needs
-	inside    int        // blocks in memory
-	out       int        // blocks that are away
-	reach     int        // Bound: blocks that one receive has read for it
-	bytes     int64      // of bodies
-	moves     []move     // messages that have become moving; the caller takes and makes them. Bound: stepSize
-	arriving  int64      // pending messages that are dead letters of other queues
+	seen      int64 // the latest instant of an observation: nothing happens before it
+	reach     int   // Bound: blocks that one receive has read for it
+	replaying bool  // counts are not kept: finish counts
+	touched   bool  // something changed since the last checkpoint
+	*stock          // nil while the queue is at rest
 }
+
+// A stock is what a queue holds, and what it needs to find it.
+type stock struct {
+	dir    []*summary // consecutive, from number base on; nil where nothing is left
+	base   uint64
+	count  [kinds]int64
+	wheel  timer.Wheel // ends of leases and delays, by sequence
+	index  rewind.Index
+	cursor cursor
+
+	expireAt int64      // a message ends by Retention
+	fadeAt   int64      // a rewindable message ends by Meta.Rewind
+	ageAt    int64      // a message has waited MaxAge
+	veiled   uint64     // no message below is hidden
+	left     []leftover // blocks in the index that are empty by now. Bound: taken by each checkpoint
+	hand     *block     // the block in memory that the pager looks at next; nil = there is none
+	wanted   []*block   // blocks that are away and that somebody needs
+	inside   int        // blocks in memory
+	out      int        // blocks that are away
+	bytes    int64      // of bodies
+	moves    []move     // messages that have become moving; the caller takes and makes them. Bound: stepSize
+	arriving int64      // pending messages that are dead letters of other queues
+}
+
+func newStock() *stock { return &stock{expireAt: never, fadeAt: never, ageAt: never} }
 
 // A move is a message that is to go to the dead-letter queue, and the instant at which that fell due.
 type move struct {
@@ -73,9 +79,24 @@ type move struct {
 	seq uint64
 }
 
-func newState(id uint32, name string, meta Meta, now int64) *state {
-	return &state{id: id, name: name, meta: meta, created: now, modified: now, lastAt: math.MinInt64,
-		floors: floors{expired: math.MinInt64}, expireAt: never, fadeAt: never, ageAt: never, reach: math.MaxInt}
+func newState(id uint32, meta Meta, now int64) *state {
+	return &state{id: id, meta: &meta, created: now, modified: now, lastAt: math.MinInt64,
+		floors: floors{expired: math.MinInt64}, reach: math.MaxInt, stock: newStock()}
+}
+
+// rest gives the stock back, if it is empty. The block that new messages went to is made anew by the next one.
+func (st *state) rest() bool {
+	if st.count != [kinds]int64{} || len(st.moves)+len(st.wanted) > 0 {
+		return false
+	}
+	if b := st.block(st.next >> blockBits); b != nil {
+		st.forget(b)
+	}
+	if len(st.left) > 0 || st.inside+st.out > 0 {
+		return false
+	}
+	st.stock = nil
+	return true
 }
 
 // shift makes a message another kind: bits and counts. Entries are the caller's.
@@ -381,10 +402,9 @@ func (st *state) clear() {
 		return true
 	})
 	st.touched = true
-	st.dir, st.base, st.count, st.arriving = nil, 0, [kinds]int64{}, 0
-	st.hand, st.wanted, st.inside, st.out, st.bytes = nil, nil, 0, 0, 0
-	st.wheel, st.index, st.cursor = timer.Wheel{}, rewind.Index{}, cursor{}
-	st.expireAt, st.fadeAt, st.ageAt = never, never, never
+	left := st.left
+	st.stock = newStock()
+	st.left = left
 	st.history.Trim(st.history.Generation())
 }
 

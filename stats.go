@@ -45,9 +45,9 @@ func (s *Spool) Stats() Stats {
 	st.DiskBytes += st.IndexBytes
 	next := int64(never)
 	for _, q := range s.snapshotQueues() {
-		q.mu.Lock()
-		q.addStats(&st, &next)
-		q.mu.Unlock()
+		q.visit(func(*state) { q.addStats(&st, &next) })
+		st.Queues++
+		st.MemoryBytes += queueBytes
 	}
 	if next != never {
 		st.NextDue = instantTime(next)
@@ -59,11 +59,10 @@ func (s *Spool) Stats() Stats {
 // addStats adds one queue to the figures. Caller holds mu.
 func (q *Queue) addStats(to *Stats, next *int64) {
 	st := q.st
-	to.Queues++
 	to.Messages += st.count[active] + st.count[inactive] + st.count[moving] + st.count[delayed] + st.count[hidden] + st.count[pending]
 	to.Rewindable += st.count[rewindable]
 	to.Waiting += q.waiters.n
-	to.MemoryBytes += queueBytes + st.memory()
+	to.MemoryBytes += st.memory()
 	to.LiveBytes += st.live()
 	if at, ok := st.wheel.Next(); ok {
 		*next = min(*next, at)

@@ -54,7 +54,7 @@ func (k *keeper) tidyIndex() error {
 
 // knows tells whether a record of the index is what the last checkpoint tells of the queue. Nothing of it was saved since.
 func (q *Queue) knows(k []byte) bool {
-	q.mu.Lock()
+	q.hold()
 	defer q.mu.Unlock()
 	if q.dropped.Load() || k[0] == keyQueue || k[0] == keyBlocks {
 		return q.dropped.Load() || endsWith(k, q.saved)

@@ -82,7 +82,7 @@ func (q *Queue) serve() {
 	if err == nil {
 		q.spool.commit.Forgo(need)
 	}
-	q.mu.Lock()
+	q.hold()
 	if err != nil {
 		q.waiters.fail(q.spool.failure(err))
 	}
