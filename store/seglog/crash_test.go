@@ -117,7 +117,7 @@ func (h *history) append(l *Log, n int) error {
 	h.frames = append(h.frames, string(bytes.Join(p.Parts, nil)))
 	at := l.End()
 	_, err := l.Append(p)
-	if errors.Is(err, store.ErrNoSpace) {
+	if err != nil && l.usable() == nil { // the log could not grow: nothing has been written
 		delete(h.at, at)
 		h.frames = h.frames[:len(h.frames)-1]
 	}
