@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // A Level is how far a record has come.
@@ -23,6 +24,10 @@ const (
 	keptBuffer  = 1 << 20 // buffers above this size are not kept for long
 	gatherTurns = 64      // how often a leader lets others run before it closes a group
 	gatherIdle  = 4       // it stops after so many turns in which nobody joined
+
+	assembleTurns = 1 << 14 // Bound: how often the leader of a sync lets others run before it begins
+	assembleIdle  = 16      // it stops when nobody has come for one part in so many of a sync's time
+	assembleMost  = 2       // and after one part in so many in any case
 )
 
 // A Hidden is a run of messages that must not be seen before their record has reached the committer's level.
@@ -54,6 +59,7 @@ type Committer struct {
 
 	growing sync.Mutex    // one Grow at a time
 	joined  atomic.Int32  // calls in the open group
+	arrived atomic.Int32  // calls that wait for a sync and have come since the last one ended
 	parked  sync.Pool     // *call
 	large   sync.Pool     // *group with a buffer above keptBuffer
 	stable  atomic.Uint64 // as synced, for a look without mu
@@ -71,6 +77,8 @@ type Committer struct {
 	writing  bool      // guarded by mu; somebody leads the write stage
 	syncing  bool      // guarded by mu; somebody leads the sync stage
 	last     int       // guarded by mu; calls in the last group
+	woken    int32     // guarded by mu; calls and receivers that the last sync has woken
+	pace     int64     // guarded by mu; ns that a sync took lately
 	admitted int64     // guarded by mu; Bound of what will still be appended; INVARIANT: admitted ≤ log.Room() when it last grew
 	flown    int64     // guarded by mu; part of admitted that is in the flying group
 	waiting  []*call   // guarded by mu; parked for a sync, by position
@@ -233,6 +241,9 @@ func (c *Committer) Wait(pos Position, level Level) error {
 		return nil
 	}
 	c.mu.Lock()
+	if level == AtSynced {
+		c.arrived.Add(1)
+	}
 	for {
 		switch {
 		case pos < c.synced || level == AtWritten && pos < c.written:
@@ -301,6 +312,11 @@ func (c *Committer) park(pos Position, level Level) *call {
 // released while it writes.
 func (c *Committer) leadWrite(own Level) {
 	c.gather()
+	c.writeOpen(own)
+}
+
+// writeOpen is leadWrite without waiting for others.
+func (c *Committer) writeOpen(own Level) {
 	g := c.open
 	if g == nil || c.err != nil {
 		c.writing = false
@@ -386,17 +402,50 @@ func (c *Committer) gather() {
 	c.mu.Lock()
 }
 
+// assemble lets those whom the last sync has woken come back before the next one begins, and writes what has gathered: a
+// sync costs the same for one call as for all of them, and without this half of the callers sleep in every second one. It
+// waits for as long as they keep coming, and for a small part of what a sync takes. Caller holds mu, leads the sync, and
+// is one of those who have come; mu is released meanwhile.
+func (c *Committer) assemble() {
+	want, pace := c.woken, time.Duration(c.pace)
+	if c.arrived.Load() >= want {
+		return
+	}
+	c.mu.Unlock()
+	came := c.arrived.Load()
+	began := time.Now()
+	latest := began
+	for turn := 0; came < want && turn < assembleTurns; turn++ {
+		runtime.Gosched()
+		now := time.Now()
+		if n := c.arrived.Load(); n != came {
+			came, latest = n, now
+		}
+		if now.Sub(latest) > pace/assembleIdle || now.Sub(began) > pace/assembleMost {
+			break
+		}
+	}
+	c.mu.Lock()
+	if c.open != nil && len(c.open.calls) > 0 && !c.writing && c.err == nil {
+		c.writing = true
+		c.writeOpen(AtSynced)
+	}
+}
+
 // leadSync makes everything written stable. Caller holds mu and has set syncing; mu is released while it syncs.
 func (c *Committer) leadSync() {
 	if c.err != nil {
 		c.syncing = false
 		return
 	}
+	c.assemble()
 	upTo, calls, hidden, wakes := c.written, c.waiting, c.hidden, c.wakes
 	c.waiting, c.hidden, c.wakes = nil, nil, nil
 	c.mu.Unlock()
 
+	began := time.Now()
 	err := c.log.Sync(upTo)
+	took := time.Since(began)
 	if err == nil && len(hidden) > 0 {
 		c.reveal(hidden)
 	}
@@ -410,6 +459,9 @@ func (c *Committer) leadSync() {
 	}
 	c.synced = upTo
 	c.stable.Store(uint64(upTo))
+	c.pace += (int64(took) - c.pace) / 8
+	woken := 1 + len(wakes) + len(calls)
+	c.arrived.Store(0)
 	for _, w := range wakes {
 		w.ch <- struct{}{}
 	}
@@ -420,9 +472,11 @@ func (c *Committer) leadSync() {
 		covered := w.pos < upTo // it came while the sync ran, for what had been written before
 		if covered {
 			w.wake <- signalDone
+			woken++
 		}
 		return covered
 	})
+	c.woken = int32(woken)
 	c.appointWriter()
 	if !c.writing {
 		c.appointSyncer() // a writer does so itself, for what it writes as well
