@@ -39,6 +39,7 @@ var shapes = map[string]struct {
 	"MessageNotInflight":           {400, oldPrefix + "MessageNotInflight"},
 	"UnsupportedOperation":         {400, oldPrefix + "UnsupportedOperation"},
 	"ReceiptHandleIsInvalid":       {404, ""},
+	"InvalidAddress":               {404, ""},
 	"OverLimit":                    {403, ""},
 	"InvalidSecurity":              {403, ""},
 	"InvalidClientTokenId":         {403, ""},

@@ -88,8 +88,12 @@ func (in *receiveMessageIn) options() (most int, opts []spool.ReceiveOption, err
 	return most, opts, nil
 }
 
-// poll receives; nothing there is no error. The wait ends with the client, and with Drain.
+// poll receives; nothing there is no error. The wait ends with the client, and with Drain. A client that went away while
+// it was given something has not got it: its leases end.
 func (c *call) poll(q *spool.Queue, most int, opts []spool.ReceiveOption) ([]*spool.Delivery, error) {
+	if c.draining.Err() != nil {
+		return nil, nil
+	}
 	ctx, stop := context.WithCancel(c.ctx)
 	defer stop()
 	defer context.AfterFunc(c.draining, stop)()
@@ -100,6 +104,9 @@ func (c *call) poll(q *spool.Queue, most int, opts []spool.ReceiveOption) ([]*sp
 		return nil, nil
 	case errors.Is(err, context.Canceled) && c.ctx.Err() == nil: // Drain
 		return nil, nil
+	case err == nil && c.ctx.Err() != nil:
+		release(ds)
+		return nil, c.ctx.Err()
 	}
 	return ds, err
 }

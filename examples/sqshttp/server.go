@@ -101,7 +101,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		status, text = failure(w.Header(), r, err)
 	}
-	if err := s.reply(w, r, status, text); err != nil {
+	if s.reply(w, status, text) != nil || errors.Is(err, context.Canceled) {
 		status = statusGone
 		if c.lost != nil {
 			c.lost()
@@ -147,7 +147,8 @@ func (c *call) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) 
 	var timeout net.Error
 	switch {
 	case err == nil:
-		return body, rc.SetReadDeadline(time.Time{})
+		_ = rc.SetReadDeadline(time.Time{})
+		return body, nil
 	case errors.As(err, new(*http.MaxBytesError)):
 		return nil, refuse("RequestEntityTooLarge", "the request has more than %d bytes", maxRequestBytes)
 	case errors.As(err, &timeout) && timeout.Timeout():
@@ -157,10 +158,7 @@ func (c *call) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) 
 }
 
 // reply writes a reply. It answers an error when the client cannot have got all of it.
-func (s *Server) reply(w http.ResponseWriter, r *http.Request, status int, text []byte) error {
-	if err := r.Context().Err(); err != nil {
-		return err
-	}
+func (s *Server) reply(w http.ResponseWriter, status int, text []byte) error {
 	h := w.Header()
 	h.Set("Content-Type", contentType)
 	h.Set("Content-Length", fmt.Sprint(len(text)))
