@@ -60,8 +60,7 @@ func signed(t *testing.T, s *site, at time.Time, service string, sent string, ch
 	check(t, err)
 	r.Header.Set("Content-Type", contentType)
 	r.Header.Set("X-Amz-Target", "AmazonSQS.ListQueues")
-	sum := sha256.Sum256([]byte(listBody))
-	check(t, v4.NewSigner().SignHTTP(t.Context(), goodKey, r, hex.EncodeToString(sum[:]), service, "eu-west-1", at))
+	check(t, v4.NewSigner().SignHTTP(t.Context(), goodKey, r, hashOf(listBody), service, "eu-west-1", at))
 	if change != nil {
 		change(r)
 	}
@@ -100,7 +99,8 @@ func TestSignature(t *testing.T) {
 		"another service":        {signed(t, s, now, "s3", listBody, nil), "SignatureDoesNotMatch"},
 		"another region":         {signed(t, s, now, "sqs", listBody, edit("eu-west-1", "us-west-1")), "SignatureDoesNotMatch"},
 		"another key":            {signed(t, s, now, "sqs", listBody, edit(goodKey.AccessKeyID, "OTHER")), "SignatureDoesNotMatch"},
-		"target not signed":      {signed(t, s, now, "sqs", listBody, edit(";x-amz-target", "")), "SignatureDoesNotMatch"},
+		"target taken away":      {signed(t, s, now, "sqs", listBody, edit(";x-amz-target", "")), "SignatureDoesNotMatch"},
+		"target never signed":    {targetNotSigned(t, s, now), "SignatureDoesNotMatch"},
 		"an empty signature":     {signed(t, s, now, "sqs", listBody, func(r *http.Request) { cutAfter(r, "Signature=") }), "InvalidSecurity"},
 		"a short signature":      {signed(t, s, now, "sqs", listBody, func(r *http.Request) { cutAfter(r, "Signature=abcdef"[:10]) }), "InvalidSecurity"},
 		"a zero signature": {signed(t, s, now, "sqs", listBody, func(r *http.Request) {
@@ -119,6 +119,16 @@ func TestSignature(t *testing.T) {
 	if log := s.log.String(); strings.Contains(log, goodKey.SecretAccessKey) || !strings.Contains(log, "key="+goodKey.AccessKeyID) {
 		t.Errorf("the log has the secret or lacks the key:\n%s", log)
 	}
+}
+
+// targetNotSigned is a request with a good signature that says nothing of what is to be done.
+func targetNotSigned(t *testing.T, s *site, at time.Time) *http.Request {
+	r := signed(t, s, at, "sqs", listBody, nil)
+	target := r.Header.Get("X-Amz-Target")
+	r.Header.Del("X-Amz-Target")
+	check(t, v4.NewSigner().SignHTTP(t.Context(), goodKey, r, hashOf(listBody), "sqs", "eu-west-1", at))
+	r.Header.Set("X-Amz-Target", target)
+	return r
 }
 
 func hashOf(text string) string {

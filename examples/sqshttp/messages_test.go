@@ -116,10 +116,11 @@ func TestMessageAttributes(t *testing.T) {
 		{[]string{"All"}, slices.Sorted(maps.Keys(attrs))},
 		{[]string{".*"}, slices.Sorted(maps.Keys(attrs))},
 	} {
-		// A lease of the least length: the next receive has the message again. AttributeNames is the older name.
+		// A lease of the least length: the next receive has the message again.
 		visible(t, s, jobs)
 		out, err := s.ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{
 			QueueUrl: jobs, WaitTimeSeconds: 10, MessageAttributeNames: tt.asked,
+			//lint:ignore SA1019 older programs ask so
 			AttributeNames: []types.QueueAttributeName{"AWSTraceHeader", "MessageGroupId"},
 		})
 		check(t, err)

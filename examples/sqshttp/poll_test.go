@@ -60,11 +60,14 @@ func TestCancelledPoll(t *testing.T) {
 		ended <- err
 	}()
 	s.waiting(1)
+	start := time.Now()
 	cancel()
 	if err := arrives(t, ended, "end of the poll"); !errors.Is(err, context.Canceled) {
 		t.Errorf("the poll ended with %v", err)
 	}
-	s.waiting(0)
+	if s.waiting(0); time.Since(start) > 10*time.Second {
+		t.Errorf("the poll went on for %v without its client", time.Since(start))
+	}
 	s.send(jobs, "x")
 	if m := s.receiveOne(jobs); m.Attributes["ApproximateReceiveCount"] != "1" {
 		t.Errorf("the message was received before: %v", m.Attributes)

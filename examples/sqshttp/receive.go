@@ -99,14 +99,15 @@ func (c *call) poll(q *spool.Queue, most int, opts []spool.ReceiveOption) ([]*sp
 	defer context.AfterFunc(c.draining, stop)()
 	c.log.DebugContext(ctx, "poll", "queue", q.Name())
 	ds, err := q.ReceiveBatch(ctx, most, opts...)
+	gone := c.ctx.Err()
 	switch {
 	case errors.Is(err, spool.ErrNoMessage):
 		return nil, nil
-	case errors.Is(err, context.Canceled) && c.ctx.Err() == nil: // Drain
+	case errors.Is(err, context.Canceled) && gone == nil: // Drain
 		return nil, nil
-	case err == nil && c.ctx.Err() != nil:
+	case err == nil && gone != nil:
 		release(ds)
-		return nil, c.ctx.Err()
+		return nil, gone
 	}
 	return ds, err
 }

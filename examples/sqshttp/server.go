@@ -138,8 +138,8 @@ func (c *call) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) 
 		w.Header().Set("Connection", "close")
 		return nil, refuse("RequestEntityTooLarge", "the request has %d bytes, limit %d", r.ContentLength, maxRequestBytes)
 	}
-	rc := http.NewResponseController(w)
-	_ = rc.SetReadDeadline(time.Now().Add(c.bodyTimeout)) // not supported by a recorder, which needs none
+	// A recorder does not support deadlines, and needs none. At the end of the body net/http takes this one away.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(c.bodyTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequestBytes))
 	if err != nil {
 		w.Header().Set("Connection", "close")
@@ -147,7 +147,6 @@ func (c *call) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) 
 	var timeout net.Error
 	switch {
 	case err == nil:
-		_ = rc.SetReadDeadline(time.Time{})
 		return body, nil
 	case errors.As(err, new(*http.MaxBytesError)):
 		return nil, refuse("RequestEntityTooLarge", "the request has more than %d bytes", maxRequestBytes)
@@ -163,14 +162,11 @@ func (s *Server) reply(w http.ResponseWriter, status int, text []byte) error {
 	h.Set("Content-Type", contentType)
 	h.Set("Content-Length", fmt.Sprint(len(text)))
 	rc := http.NewResponseController(w)
-	_ = rc.SetWriteDeadline(time.Now().Add(s.replyTimeout))
+	_ = rc.SetWriteDeadline(time.Now().Add(s.replyTimeout)) // net/http takes it away after the reply
 	w.WriteHeader(status)
 	_, err := w.Write(text)
 	if err == nil {
 		err = rc.Flush()
-	}
-	if err == nil {
-		_ = rc.SetWriteDeadline(time.Time{}) // the connection may be used by another handler next
 	}
 	return err
 }

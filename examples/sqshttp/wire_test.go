@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -133,12 +134,16 @@ func TestOversized(t *testing.T) {
 	s.create("jobs", nil)
 	for name, n := range map[string]int64{"announced": maxRequestBytes + 1, "not announced": -1} {
 		w := httptest.NewRecorder()
-		r := httptest.NewRequest(http.MethodPost, "/", &endless{maxRequestBytes + 1})
+		body := &endless{maxRequestBytes + 1}
+		r := httptest.NewRequest(http.MethodPost, "/", body)
 		r.ContentLength = n
 		r.Header.Set("X-Amz-Target", "AmazonSQS.SendMessage")
 		s.sqs.ServeHTTP(w, r)
 		if w.Code != http.StatusRequestEntityTooLarge || w.Header().Get("Connection") != "close" {
 			t.Errorf("%s: %d %s, want 413 and the end of the connection", name, w.Code, w.Body)
+		}
+		if n > 0 && body.n != maxRequestBytes+1 {
+			t.Errorf("%d bytes were read of what was announced as too much", maxRequestBytes+1-body.n)
 		}
 	}
 	// The largest message there is, in the longest JSON there is of it.
@@ -229,6 +234,37 @@ func TestPollOutlastsTimeouts(t *testing.T) {
 	}
 }
 
+// What else is served on a connection is not under the deadline of an earlier reply.
+func TestReplyDeadlineEnds(t *testing.T) {
+	s := newSite(t, nil, func(s *site) {
+		s.sqs.replyTimeout = 50 * time.Millisecond
+		s.srv.Handler.(*http.ServeMux).HandleFunc("/slow", func(w http.ResponseWriter, _ *http.Request) {
+			<-time.After(200 * time.Millisecond)
+			_, _ = io.WriteString(w, "slow")
+		})
+	})
+	c := s.dial("POST / HTTP/1.1\r\nHost: x\r\nX-Amz-Target: AmazonSQS.ListQueues\r\nContent-Length: 2\r\n\r\n{}")
+	r := bufio.NewReader(c)
+	for _, want := range []string{"{}", "slow"} {
+		res, err := http.ReadResponse(r, nil)
+		check(t, err)
+		text, err := io.ReadAll(res.Body)
+		if err != nil || string(text) != want {
+			t.Errorf("the reply is %q, %v, want %q", text, err, want)
+		}
+		_, err = io.WriteString(c, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+		check(t, err)
+	}
+}
+
+// Every client is bounded, and no poll.
+func TestServerLimits(t *testing.T) {
+	s := newSite(t, nil, nil)
+	if v := s.srv; v.ReadHeaderTimeout <= 0 || v.IdleTimeout <= 0 || v.MaxHeaderBytes <= 0 || v.ReadTimeout != 0 || v.WriteTimeout != 0 {
+		t.Errorf("limits are %v, %v, %d, %v, %v", v.ReadHeaderTimeout, v.IdleTimeout, v.MaxHeaderBytes, v.ReadTimeout, v.WriteTimeout)
+	}
+}
+
 // A brokenWriter is a connection that cannot be written to.
 type brokenWriter struct{ http.ResponseWriter }
 
@@ -243,6 +279,37 @@ func TestUnwrittenIsReleased(t *testing.T) {
 	s.sqs.ServeHTTP(brokenWriter{httptest.NewRecorder()}, r)
 	if m := s.receiveOne(jobs); m.Attributes["ApproximateReceiveCount"] != "2" {
 		t.Errorf("the message came back with %v", m.Attributes)
+	}
+}
+
+// A leavingClient is gone as soon as a message has been leased to it.
+type leavingClient struct {
+	context.Context
+	q *spool.Queue
+}
+
+func (c leavingClient) Err() error {
+	if a, err := c.q.Attributes(context.Background()); err != nil || a.Inactive > 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+func TestLeasedToNobody(t *testing.T) {
+	s := newSite(t, nil, nil)
+	jobs := s.create("jobs", nil)
+	s.send(jobs, "x")
+	q, err := s.spool.Queue("jobs")
+	check(t, err)
+	w := httptest.NewRecorder()
+	r := httptest.NewRequestWithContext(leavingClient{t.Context(), q}, http.MethodPost, "/", strings.NewReader(`{"QueueUrl":"jobs"}`))
+	r.Header.Set("X-Amz-Target", "AmazonSQS.ReceiveMessage")
+	s.sqs.ServeHTTP(w, r)
+	if a, err := q.Attributes(t.Context()); err != nil || a.Active != 1 || a.Received != 1 {
+		t.Errorf("%d messages are active after %d receives, %v, want 1 after 1", a.Active, a.Received, err)
+	}
+	if w.Code != http.StatusServiceUnavailable {
+		t.Errorf("the reply is %d %s, want 503: an empty success would be a lie", w.Code, w.Body)
 	}
 }
 
