@@ -33,8 +33,12 @@ func TestSnippets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	elsewhere, err := filepath.Glob("examples/*/example*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
 	var code strings.Builder
-	for _, file := range files {
+	for _, file := range append(files, elsewhere...) {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
