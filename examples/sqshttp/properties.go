@@ -42,8 +42,6 @@ func baseType(dataType string) string {
 	return base
 }
 
-func (p property) size() int { return len(p.name) + len(p.dataType) + len(p.value) }
-
 // A propertyValue is a property's value on the wire.
 type propertyValue struct {
 	DataType         string

@@ -25,7 +25,7 @@ type outgoing struct {
 	MessageDeduplicationId  string
 }
 
-// A receipt of a send; not that of a delivery.
+// sent is what a sender is told of a message that is stored.
 type sent struct {
 	MessageId                    string
 	MD5OfMessageBody             string
@@ -55,12 +55,13 @@ func (o *outgoing) check(meta spool.Meta) (m spool.Message, told sent, err error
 	if err != nil {
 		return m, told, err
 	}
-	if size := o.size(ps); size > meta.MaxMessageSize {
+	if size := o.size(); size > meta.MaxMessageSize {
 		return m, told, refuse("InvalidParameterValue", "the message has %d bytes with its attributes, limit %d", size, meta.MaxMessageSize)
 	}
 	m.Body, m.Attributes = []byte(o.MessageBody), store(ps, own)
-	trace := slices.DeleteFunc(slices.Clone(own), func(p property) bool { return p.name != traceHeader })
-	return m, sent{"", md5Of(m.Body), md5OfProperties(ps), md5OfProperties(trace)}, nil
+	trace := slices.DeleteFunc(own, func(p property) bool { return p.name != traceHeader })
+	told = sent{"", md5Of(m.Body), md5OfProperties(ps), md5OfProperties(trace)}
+	return m, told, nil
 }
 
 // delay is 0, the queue's own, when the sender names none.
@@ -97,11 +98,14 @@ func (o *outgoing) systemProperties() (own []property, err error) {
 	return own, nil
 }
 
-// size is what counts against MaximumMessageSize.
-func (o *outgoing) size(ps []property) int {
+// size is what counts against MaximumMessageSize: the body, and names, types and values of attributes.
+func (o *outgoing) size() int {
 	n := len(o.MessageBody)
-	for _, p := range ps {
-		n += p.size()
+	for name, v := range o.MessageAttributes {
+		n += len(name) + len(v.DataType) + len(v.BinaryValue)
+		if v.StringValue != nil {
+			n += len(*v.StringValue)
+		}
 	}
 	return n
 }
@@ -170,10 +174,10 @@ func (c *call) sendMessageBatch(in *sendMessageBatchIn) (*batchOut[sentEntry], e
 	meta := q.Meta()
 	for i := range in.Entries {
 		e := &in.Entries[i]
-		m, t, err := e.check(meta)
-		if total += len(e.MessageBody) + attributesSize(m.Attributes); total > maxMessageBytes {
+		if total += e.size(); total > maxMessageBytes {
 			return nil, refuse("BatchRequestTooLong", "the messages have more than %d bytes together", maxMessageBytes)
 		}
+		m, t, err := e.check(meta)
 		if err != nil {
 			out.fail(e.Id, err)
 			continue
@@ -181,13 +185,6 @@ func (c *call) sendMessageBatch(in *sendMessageBatchIn) (*batchOut[sentEntry], e
 		ms, told = append(ms, m), append(told, sentEntry{e.batchID, t})
 	}
 	return out, c.sendAll(q, ms, told, out)
-}
-
-func attributesSize(stored map[string]string) (n int) {
-	for name, value := range stored {
-		n += len(name) + len(value)
-	}
-	return n
 }
 
 // sendAll sends ms and puts into out what became of each.
