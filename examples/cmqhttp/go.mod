@@ -4,7 +4,10 @@ go 1.25.0
 
 replace github.com/spoolmq/spool => ../..
 
-require github.com/spoolmq/spool v0.0.0
+require (
+	github.com/spoolmq/spool v0.0.0
+	go.uber.org/goleak v1.3.0
+)
 
 require (
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect

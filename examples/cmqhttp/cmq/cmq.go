@@ -27,9 +27,9 @@ import (
 )
 
 const (
-	defaultWindow = 15 * time.Minute
-	bodyTimeout   = 30 * time.Second // for a request's body to arrive
-	replyTimeout  = 30 * time.Second // for a reply to be taken
+	defaultWindow       = 15 * time.Minute
+	defaultBodyTimeout  = 30 * time.Second
+	defaultReplyTimeout = 30 * time.Second
 )
 
 // Options say how a Handler checks requests and where it logs them.
@@ -55,6 +55,9 @@ type Handler struct {
 	window time.Duration
 	log    *slog.Logger
 
+	bodyTimeout  time.Duration // for a request's body to arrive
+	replyTimeout time.Duration // for a reply to be taken
+
 	draining context.Context // done when receives do not wait any more
 	drain    context.CancelFunc
 	broken   atomic.Bool // an I/O error: the spool refuses every call until it is opened again
@@ -71,7 +74,10 @@ func New(s *spool.Spool, o Options) (*Handler, error) {
 			return nil, fmt.Errorf("cmq: the secretId %q or its secretKey is empty", id)
 		}
 	}
-	h := &Handler{spool: s, keys: maps.Clone(o.Keys), window: o.Window, log: o.Logger}
+	h := &Handler{
+		spool: s, keys: maps.Clone(o.Keys), window: o.Window, log: o.Logger,
+		bodyTimeout: defaultBodyTimeout, replyTimeout: defaultReplyTimeout,
+	}
 	if h.window == 0 {
 		h.window = defaultWindow
 	}
@@ -138,7 +144,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		method: r.Method, host: r.Host, path: r.URL.EscapedPath(),
 		rc: http.NewResponseController(w),
 	}
-	members, err := h.answer(c, r)
+	members, err := h.answer(w, c, r)
 	a := &apiError{members: members}
 	if err != nil {
 		a = h.refuse(c, err)
@@ -163,13 +169,13 @@ func (h *Handler) refuse(c *call, err error) *apiError {
 }
 
 // answer reads a request, checks who signed it and does what it asks for.
-func (h *Handler) answer(c *call, r *http.Request) (reply, error) {
+func (h *Handler) answer(w http.ResponseWriter, c *call, r *http.Request) (reply, error) {
 	text := r.URL.RawQuery
 	switch r.Method {
 	case http.MethodGet:
 	case http.MethodPost:
 		var err error
-		if text, err = c.body(r); err != nil {
+		if text, err = h.body(w, c, r); err != nil {
 			return nil, err
 		}
 	default:
@@ -193,18 +199,28 @@ func (h *Handler) answer(c *call, r *http.Request) (reply, error) {
 	return act(h, c)
 }
 
-// body reads the body to its end, which is also what lets net/http see that a client has gone away during a wait.
-func (c *call) body(r *http.Request) (string, error) {
-	if r.ContentLength > maxRequest {
-		return "", fail(4000, 10420, "the request is larger than %d bytes", maxRequest)
-	}
+// body reads the body to its end, which is also what lets net/http see that a client has gone away during a wait. When it
+// fails the connection is given up: net/http would wait for the rest of the body before it sends the answer.
+func (h *Handler) body(w http.ResponseWriter, c *call, r *http.Request) (string, error) {
 	// A writer without deadlines is a test's, or behind a wrapper that keeps its own.
-	_ = c.rc.SetReadDeadline(c.began.Add(bodyTimeout))
-	defer func() { _ = c.rc.SetReadDeadline(time.Time{}) }()
-	var text strings.Builder
-	n, err := io.Copy(&text, io.LimitReader(r.Body, maxRequest+1))
+	_ = c.rc.SetReadDeadline(c.began.Add(h.bodyTimeout))
+	text, err := readAll(r)
 	if err != nil {
-		return "", fail(4000, 10420, "the request could not be read to its end")
+		w.Header().Set("Connection", "close")
+		return "", err
+	}
+	_ = c.rc.SetReadDeadline(time.Time{})
+	return text, nil
+}
+
+func readAll(r *http.Request) (string, error) {
+	var text strings.Builder
+	n := r.ContentLength
+	if n <= maxRequest {
+		var err error
+		if n, err = io.Copy(&text, io.LimitReader(r.Body, maxRequest+1)); err != nil {
+			return "", fail(4000, 10420, "the request could not be read to its end")
+		}
 	}
 	if n > maxRequest {
 		return "", fail(4000, 10420, "the request is larger than %d bytes", maxRequest)
@@ -215,7 +231,7 @@ func (c *call) body(r *http.Request) (string, error) {
 // write sends an answer as a whole. It fails when the client was gone before, or did not take it in time; nil means that
 // it has gone out, not that it has arrived.
 func (h *Handler) write(w http.ResponseWriter, c *call, a *apiError) error {
-	if err := c.ctx.Err(); err != nil {
+	if err := c.ctx.Err(); err != nil && c.params != nil { // a body that does not arrive ends the context too
 		return err
 	}
 	members := reply{"code": a.code, "message": a.message(), "requestId": c.id}
@@ -228,7 +244,7 @@ func (h *Handler) write(w http.ResponseWriter, c *call, a *apiError) error {
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.Header().Set("Content-Length", strconv.Itoa(text.Len()))
-	_ = c.rc.SetWriteDeadline(time.Now().Add(replyTimeout))
+	_ = c.rc.SetWriteDeadline(time.Now().Add(h.replyTimeout))
 	if _, err := io.WriteString(w, text.String()); err != nil {
 		return err
 	}
