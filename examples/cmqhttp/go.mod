@@ -2,10 +2,14 @@ module github.com/spoolmq/spool/examples/cmqhttp
 
 go 1.25.0
 
-replace github.com/spoolmq/spool => ../..
+replace (
+	github.com/spoolmq/spool => ../..
+	github.com/spoolmq/spool/examples/console => ../console
+)
 
 require (
 	github.com/spoolmq/spool v0.0.0
+	github.com/spoolmq/spool/examples/console v0.0.0
 	go.uber.org/goleak v1.3.0
 )
 

@@ -2,6 +2,8 @@
 //
 //	cmqhttp -dir data -listen 127.0.0.1:8080 -keys ID:SECRET
 //
+// It has a console for browsers at /console, when -listen is a loopback address or -console-user is given.
+//
 // GET /healthz answers 200 while requests can be served. SIGINT and SIGTERM end the server: receives that wait are
 // answered with "no message" at once, requests under way are finished, and the spool is closed.
 //
@@ -25,6 +27,7 @@ import (
 
 	"github.com/spoolmq/spool"
 	"github.com/spoolmq/spool/examples/cmqhttp/cmq"
+	"github.com/spoolmq/spool/examples/console"
 )
 
 const (
@@ -45,6 +48,7 @@ type options struct {
 	dir    string
 	listen string
 	keys   map[string]string
+	login  string // of the console
 }
 
 func main() {
@@ -79,6 +83,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	f.StringVar(&o.dir, "dir", "data", "`directory` of the spool; made when it is not there")
 	f.StringVar(&o.listen, "listen", "127.0.0.1:8080", "`address` to serve at")
 	keys := f.String("keys", "", "who may sign requests: `ID:SECRET[,ID:SECRET]`, or @file with one ID:SECRET a line")
+	f.StringVar(&o.login, "console-user", "", "who may use the console: `USER:PASSWORD`; needed for one when -listen is not a loopback address")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
@@ -141,14 +146,26 @@ func serve(ctx context.Context, o *options, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
+	pages, err := console.Handler(s, console.Options{Listen: l.Addr().String(), Login: o.login, Logger: log})
+	switch {
+	case errors.Is(err, console.ErrNoLogin):
+		log.Warn("the console is not there: give it -console-user, or listen at a loopback address", "err", err)
+	case err != nil:
+		return errors.Join(err, l.Close())
+	default:
+		defer pages.Close()
+	}
 	server := &http.Server{
-		Handler:           route(api),
+		Handler:           route(api, pages),
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    headerBytes,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 	server.RegisterOnShutdown(api.Drain)
+	if pages != nil {
+		server.RegisterOnShutdown(func() { pages.Close() })
+	}
 	log.Info("listening", "addr", l.Addr().String(), "dir", o.dir)
 	return serveUntil(ctx, server, l)
 }
@@ -170,15 +187,18 @@ func serveUntil(ctx context.Context, server *http.Server, l net.Listener) error 
 	return nil
 }
 
-// route leaves paths as they are, since they are signed: a http.ServeMux would answer "//v2/index.php", which some SDKs
-// ask for, with a redirect that no SDK follows.
-func route(api *cmq.Handler) http.Handler {
+// route leaves the paths of the API as they are, since they are signed: a http.ServeMux would answer "//v2/index.php",
+// which some SDKs ask for, with a redirect that no SDK follows. pages is nil when there is no console.
+func route(api *cmq.Handler, pages *console.Console) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/healthz" {
+		switch {
+		case r.URL.Path == "/healthz":
 			health(w, api)
-			return
+		case pages != nil && pages.Serves(r):
+			pages.ServeHTTP(w, r)
+		default:
+			api.ServeHTTP(w, r)
 		}
-		api.ServeHTTP(w, r)
 	})
 }
 
