@@ -146,14 +146,9 @@ func serve(ctx context.Context, o *options, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	pages, err := console.Handler(s, console.Options{Listen: l.Addr().String(), Login: o.login, Logger: log})
-	switch {
-	case errors.Is(err, console.ErrNoLogin):
-		log.Warn("the console is not there: give it -console-user, or listen at a loopback address", "err", err)
-	case err != nil:
+	pages, err := openConsole(s, l.Addr().String(), o.login, log)
+	if err != nil {
 		return errors.Join(err, l.Close())
-	default:
-		defer pages.Close()
 	}
 	server := &http.Server{
 		Handler:           route(api, pages),
@@ -164,10 +159,21 @@ func serve(ctx context.Context, o *options, log *slog.Logger) (err error) {
 	}
 	server.RegisterOnShutdown(api.Drain)
 	if pages != nil {
+		defer pages.Close()
 		server.RegisterOnShutdown(func() { pages.Close() })
 	}
 	log.Info("listening", "addr", l.Addr().String(), "dir", o.dir)
 	return serveUntil(ctx, server, l)
+}
+
+// openConsole returns nil when others could reach the console without a login: the API is served all the same.
+func openConsole(s *spool.Spool, addr, login string, log *slog.Logger) (*console.Console, error) {
+	pages, err := console.Handler(s, console.Options{Listen: addr, Login: login, Logger: log})
+	if errors.Is(err, console.ErrNoLogin) {
+		log.Warn("there is no console: give it -console-user, or listen at a loopback address", "err", err)
+		return nil, nil
+	}
+	return pages, err
 }
 
 // serveUntil serves until ctx ends, then lets the requests under way be finished.

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +22,8 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/spoolmq/spool"
+	"github.com/spoolmq/spool/examples/cmqhttp/cmq"
 	"github.com/spoolmq/spool/examples/cmqhttp/internal/wire"
 )
 
@@ -260,6 +264,14 @@ func TestTerminate(t *testing.T) {
 	if err := c.Send("ReceiveMessage", "queueName", "q", "pollingWaitSeconds", "20"); err != nil {
 		t.Fatal(err)
 	}
+	live, err := http.Get("http://" + p.addr + "/console/queues/q/events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer live.Body.Close()
+	if line, err := bufio.NewReader(live.Body).ReadString('\n'); err != nil || !strings.HasPrefix(line, "data: ") {
+		t.Errorf("the live page begins with %q, %v", line, err)
+	}
 	p.do(other, "GetQueueAttributes", "queueName", "q") // the server has met the wait, or meets it while it stops
 	began := time.Now()
 	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
@@ -293,6 +305,48 @@ func get(t *testing.T, url string) (status int, text string) {
 		t.Fatal(err)
 	}
 	return r.StatusCode, string(body)
+}
+
+// The console is there at a loopback address; elsewhere it needs a login, and the API is served without it.
+func TestConsole(t *testing.T) {
+	s, err := spool.OpenMemory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	api, err := cmq.New(s, cmq.Options{Keys: map[string]string{"id": "secret"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		addr, login string
+		status      int
+		answer, log string
+	}{
+		{"127.0.0.1:8080", "", 200, "There is no queue.", ""},
+		{"127.0.0.1:8080", "ops:secret", 401, "a user and a password", ""},
+		{"[::]:8080", "", 200, `"code":4000`, "level=WARN msg=\"there is no console"}, // the API's answer, with the status that it always has
+		{"[::]:8080", "ops:secret", 401, "a user and a password", ""},
+	} {
+		var log strings.Builder
+		pages, err := openConsole(s, c.addr, c.login, slog.New(slog.NewTextHandler(&log, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := httptest.NewRequest("GET", "/console/", nil)
+		r.Host = "localhost:8080"
+		w := httptest.NewRecorder()
+		route(api, pages).ServeHTTP(w, r)
+		if w.Code != c.status || !strings.Contains(w.Body.String(), c.answer) {
+			t.Errorf("%+v: %d %s", c, w.Code, w.Body)
+		}
+		if strings.Contains(log.String(), "\n") != (c.log != "") || !strings.Contains(log.String(), c.log) {
+			t.Errorf("%+v: the log has %q", c, log.String())
+		}
+		if pages != nil {
+			pages.Close()
+		}
+	}
 }
 
 func TestUsage(t *testing.T) {

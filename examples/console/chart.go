@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,6 +46,7 @@ func draw(points []point, width, height int) chart {
 type timeline struct {
 	Width, Height    int
 	Earliest, Latest time.Time
+	Proposed         time.Time // a whole second
 	Total            int64
 	Bars             []bar
 }
@@ -92,6 +94,7 @@ func newTimeline(ctx context.Context, q *spool.Queue) (*timeline, error) {
 		}
 		most = max(most, b.Count)
 	}
+	t.Proposed = t.propose(part)
 	for i := range t.Bars {
 		b := &t.Bars[i]
 		if b.Count > 0 {
@@ -100,6 +103,18 @@ func newTimeline(ctx context.Context, q *spool.Queue) (*timeline, error) {
 		b.Y = barsHigh - b.Height
 	}
 	return t, nil
+}
+
+// propose returns where to begin: at the first bar that has messages, and not so early that the window has left the
+// instant behind when it is chosen.
+func (t *timeline) propose(part time.Duration) time.Time {
+	to := t.Latest.Add(-time.Second)
+	if i := slices.IndexFunc(t.Bars, func(b bar) bool { return b.Count > 0 }); i > 0 {
+		to = t.Bars[i].From
+	} else if i == 0 {
+		to = t.Earliest.Add(part / 2)
+	}
+	return to.Truncate(time.Second)
 }
 
 // preview counts what a rewind would bring back. The window moves on while it is looked at: an instant that has just left
