@@ -76,10 +76,11 @@ func newTimeline(ctx context.Context, q *spool.Queue) (*timeline, error) {
 	}
 	t := &timeline{Width: barCount * barWidth, Height: barsHigh, Earliest: earliest, Latest: latest, Bars: make([]bar, barCount)}
 	part := latest.Sub(earliest) / barCount
+	leeway := part / 10 // the window moves on before the first bar is clicked
 	for i := range t.Bars {
 		b := &t.Bars[i]
 		b.X = i * barWidth
-		b.From = earliest.Add(time.Duration(i) * part)
+		b.From = earliest.Add(max(time.Duration(i)*part, leeway))
 		if b.After, b.From, err = preview(ctx, q, b.From); err != nil {
 			return nil, err
 		}
@@ -117,12 +118,12 @@ func (t *timeline) propose(part time.Duration) time.Time {
 	return to.Truncate(time.Second)
 }
 
-// preview counts what a rewind would bring back. The window moves on while it is looked at: an instant that has just left
-// it is moved to where the window begins, and a little further, so that it is still there when it is clicked.
+// preview counts what a rewind would bring back, and says to when. The window of a queue that keeps messages for a moment
+// only may have left an instant behind by then; it is moved to where the window begins.
 func preview(ctx context.Context, q *spool.Queue, to time.Time) (int64, time.Time, error) {
 	n, err := q.RewindPreview(ctx, to)
 	if e := (*spool.RewindRangeError)(nil); errors.As(err, &e) && to.Before(e.Earliest) {
-		to = e.Earliest.Add(e.Latest.Sub(e.Earliest) / (10 * barCount))
+		to = e.Earliest.Add(e.Latest.Sub(e.Earliest) / 2)
 		n, err = q.RewindPreview(ctx, to)
 	}
 	return n, to, err

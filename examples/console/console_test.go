@@ -210,6 +210,11 @@ func TestSamples(t *testing.T) {
 		if n := points(); n != 0 {
 			t.Errorf("%d points of a queue that was just made", n)
 		}
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if n := points(); n < 2 || n > 3 {
+			t.Errorf("%d points after 5 s, want 2 or 3", n)
+		}
 	})
 }
 
@@ -292,6 +297,7 @@ func TestRewind(t *testing.T) {
 		if a := s.attributes(q); a.Active != 3 || a.Rewindable != 2 {
 			t.Errorf("%d active, %d rewindable, want 3 and 2", a.Active, a.Rewindable)
 		}
+		time.Sleep(3 * time.Second)
 		s.has(s.get(links[0][1], 200), "brings back <b>2</b> of 2") // the window has not moved past it
 
 		for _, to := range []string{"", "yesterday", "2026-13-01T00:00:00"} {
@@ -507,6 +513,7 @@ func TestEvents(t *testing.T) {
 		t.Run(end, func(t *testing.T) {
 			in(t, console.Options{Interval: time.Second}, func(t *testing.T, s *site) {
 				q := s.queue("q", spool.Meta{})
+				synctest.Wait() // the first sample is taken
 				ctx, leave := context.WithCancel(t.Context())
 				r, w := io.Pipe()
 				ended := make(chan struct{})

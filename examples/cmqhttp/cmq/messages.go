@@ -129,11 +129,7 @@ func (h *Handler) receive(c *call, max int) ([]*spool.Delivery, error) {
 	}
 	ctx, cancel := context.WithCancel(c.ctx)
 	defer cancel()
-	if h.draining.Err() != nil {
-		wait = 0
-	} else {
-		defer context.AfterFunc(h.draining, cancel)()
-	}
+	defer context.AfterFunc(h.draining, cancel)()
 	c.deliveries, err = q.ReceiveBatch(ctx, max, spool.Wait(wait))
 	if errors.Is(err, context.Canceled) && c.ctx.Err() == nil {
 		err = spool.ErrNoMessage

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/spoolmq/spool"
@@ -100,18 +101,49 @@ func TestManyPolls(t *testing.T) {
 	}
 }
 
-// A wait ends before the client's patience does, and with the wait that the client names, or else the queue's.
+// A wait lasts as long as the client says, or else the queue, and ends a little before the client's patience does. Time is
+// virtual here, and there is no network.
 func TestWaits(t *testing.T) {
-	s := serve(t, cmq.Options{})
-	s.queue(t, "q", spool.Meta{PollingWait: time.Second})
-	c := s.dial(t)
-	for _, args := range [][]string{{}, {"pollingWaitSeconds", "1", "UserpollingWaitSeconds", "30000"}} {
-		began := time.Now()
-		c.refused(7000, "(10200)no message", "ReceiveMessage", append(args, "queueName", "q")...)
-		if took := time.Since(began); took < 900*time.Millisecond {
-			t.Errorf("%v waited for %v, want about 1s", args, took)
-		}
+	for _, w := range []struct {
+		queue time.Duration
+		args  []string
+		want  time.Duration
+	}{
+		{0, nil, 0},
+		{10 * time.Second, nil, 9990 * time.Millisecond},
+		{time.Hour, nil, 29990 * time.Millisecond},
+		{10 * time.Second, []string{"pollingWaitSeconds", "0"}, 0},
+		{10 * time.Second, []string{"pollingWaitSeconds", "30", "UserpollingWaitSeconds", "3000"}, 29990 * time.Millisecond},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s, err := spool.OpenMemory()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			if _, err := s.CreateQueue(t.Context(), "q", spool.Meta{PollingWait: w.queue}); err != nil {
+				t.Fatal(err)
+			}
+			h, err := cmq.New(s, cmq.Options{Keys: map[string]string{testID: testKey}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := &wire.Client{Addr: "h", ID: testID, Key: testKey}
+			began, answer := time.Now(), httptest.NewRecorder()
+			h.ServeHTTP(answer, request(t.Context(), c, "ReceiveMessage", append(w.args, "queueName", "q")...))
+			if took := time.Since(began); took != w.want || !strings.Contains(answer.Body.String(), `"code":7000`) {
+				t.Errorf("queue %v, %v: %s after %v, want 7000 after %v", w.queue, w.args, answer.Body, took, w.want)
+			}
+		})
 	}
+}
+
+// request is a request without a network.
+func request(ctx context.Context, c *wire.Client, action string, args ...string) *http.Request {
+	_, body, _ := strings.Cut(string(c.Request(action, args...)), "\r\n\r\n")
+	r := httptest.NewRequestWithContext(ctx, "POST", "/v2/index.php", strings.NewReader(body))
+	r.Host = c.Addr
+	return r
 }
 
 // A client that leaves in the middle of its wait takes nothing with it.
@@ -180,23 +212,31 @@ func TestUnsentIsReleased(t *testing.T) {
 	if err != nil || len(ids) != 2 {
 		t.Fatal(err)
 	}
-	ask := func(ctx context.Context, w http.ResponseWriter) {
-		raw := string(s.Request("BatchReceiveMessage", "queueName", "q", "numOfMsg", "16"))
-		_, body, _ := strings.Cut(raw, "\r\n\r\n")
-		r := httptest.NewRequestWithContext(ctx, "POST", "/v2/index.php", strings.NewReader(body))
-		r.Host = s.Addr
-		s.handler.ServeHTTP(w, r)
-		if a := attributes(t, q); a.Active != 2 || a.Inactive != 0 {
-			t.Errorf("%d active and %d inactive, want 2 and 0", a.Active, a.Inactive)
+	for i, ask := range []func(r *http.Request){
+		func(r *http.Request) { s.handler.ServeHTTP(brokenWriter{httptest.NewRecorder()}, r) },
+		func(r *http.Request) {
+			received := func() bool { return attributes(t, q).Received == 4 }
+			s.handler.ServeHTTP(httptest.NewRecorder(), r.WithContext(leavingContext{r.Context(), received}))
+		},
+	} {
+		ask(request(t.Context(), s.Client, "BatchReceiveMessage", "queueName", "q", "numOfMsg", "16"))
+		if a := attributes(t, q); a.Active != 2 || a.Inactive != 0 || a.Received != int64(2*i+2) {
+			t.Errorf("%d active, %d inactive after %d receives, want 2 and 0 after %d", a.Active, a.Inactive, a.Received, 2*i+2)
 		}
 	}
-	ask(t.Context(), brokenWriter{httptest.NewRecorder()})
-	gone, leave := context.WithCancel(t.Context())
-	leave()
-	ask(gone, httptest.NewRecorder())
-	if got := attributes(t, q).Received; got != 2 {
-		t.Errorf("%d receives, want 2", got)
+}
+
+// leavingContext is that of a client that goes away at a certain moment.
+type leavingContext struct {
+	context.Context
+	gone func() bool
+}
+
+func (c leavingContext) Err() error {
+	if c.gone() {
+		return context.Canceled
 	}
+	return nil
 }
 
 // A client that asks for much and reads nothing is given up, and what it was to get is given back.
@@ -254,14 +294,12 @@ func TestShutdownAnswersPolls(t *testing.T) {
 	}
 }
 
-// A draining server still hands over what is there, and does not wait for more.
+// A draining server lets nobody wait any more.
 func TestDrain(t *testing.T) {
 	s := serve(t, cmq.Options{})
 	s.queue(t, "q", spool.Meta{})
 	c := s.dial(t)
-	c.ok("SendMessage", "queueName", "q", "msgBody", "x")
 	s.handler.Drain()
-	c.ok("ReceiveMessage", "queueName", "q", "pollingWaitSeconds", "30")
 	began := time.Now()
 	c.refused(7000, "", "ReceiveMessage", "queueName", "q", "pollingWaitSeconds", "30")
 	if took := time.Since(began); took > patient/2 {

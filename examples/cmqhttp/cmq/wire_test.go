@@ -104,6 +104,16 @@ func TestAtSign(t *testing.T) {
 	c.refused(4100, "(10030)", "SendMessage", "queueName", "q", "msgBody", "x", "other", "@y")
 	s.GET = true // where even the Python SDK signs all
 	c.ok("SendMessage", "queueName", "q", "msgBody", "@one")
+	c.Close()
+
+	pairs := [][2]string{{"Action", "SendMessage"}, {"Nonce", "1"}, {"SecretId", testID}, {"Timestamp", fmt.Sprint(time.Now().Unix())}, {"queueName", "q"}}
+	form := "msgBody=%40one&Signature=" + url.QueryEscape(wire.Sign("GET", "h", "/", pairs, testKey, false, true))
+	for _, p := range pairs {
+		form += "&" + p[0] + "=" + p[1]
+	}
+	if a := answerTo(t, s, "GET /?"+form+" HTTP/1.1\r\nHost: h\r\n\r\n"); a.Code != 4100 {
+		t.Errorf("a GET whose body is not signed: %s", a.Raw)
+	}
 }
 
 func TestWhoAndWhen(t *testing.T) {
