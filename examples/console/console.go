@@ -36,9 +36,8 @@ var ErrNoLogin = errors.New("console: the server can be reached from other machi
 
 // Options say where a console is and who may see it.
 type Options struct {
-	// Prefix is the path at which the handler is mounted, "" for the root. It begins with a slash and does not end with
-	// one.
-	// Default "/console".
+	// Prefix is the path at which the handler is mounted. It begins with a slash and does not end with one. Default
+	// "/console".
 	Prefix string
 
 	// Listen is the address at which the server listens, as net.Listener's Addr has it. Without a Login it must be a
