@@ -3,6 +3,7 @@ package spool
 import (
 	"context"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,6 +73,26 @@ type desk struct {
 	receive   receiveRecord // scratch
 	erasing   []erased      // scratch
 	newest    []leased      // scratch: leases that are not on the wheel yet
+	fresh     fresh         // what the holder of mu has just sent, if a receiver may want it
+}
+
+// A fresh is the message that a send has just appended, or the first of them, while its bytes are still at hand: a waiting
+// receiver gets a copy of them and need not read the log.
+type fresh struct {
+	seq         uint64
+	at          int64 // EnqueuedAt
+	body, attrs []byte
+}
+
+// freshSize bounds the content that is copied for a receiver while mu is held, in bytes.
+const freshSize = 4 << 10
+
+// message returns a copy of the message, if it is this one.
+func (f *fresh) message(seq uint64, epoch uint32) *stored {
+	if f.body == nil || f.seq != seq {
+		return nil
+	}
+	return &stored{body: slices.Clone(f.body), attrs: slices.Clone(f.attrs), at: f.at, epoch: epoch}
 }
 
 type leased struct {
@@ -315,6 +336,7 @@ func (q *Queue) release(now int64, leads bool) (handed store.Position) {
 	if q.waiters.n > 0 && q.st.count[active]+q.st.count[hidden] > 0 {
 		handed = q.dispatch(now, leads)
 	}
+	q.fresh.body = nil
 	at := q.st.wake()
 	if q.inMotion() || len(q.st.wanted) > 0 {
 		at = now // whoever makes the moves, or reads the blocks, looks at what comes next then
@@ -387,6 +409,9 @@ func (q *Queue) hand(now int64, leads bool) store.Position {
 		return 0
 	}
 	pos := q.recordReceive(now, w.grants)
+	if last := &w.grants[len(w.grants)-1]; last.message != nil {
+		q.spool.commit.Seen(q, last.seq)
+	}
 	w.pos = pos
 	q.waiters.remove(w)
 	if leads {
@@ -416,7 +441,8 @@ func (q *Queue) take(grants []grant, max int, now, due int64, hiddenToo bool) []
 		nonce := q.spool.nonce()
 		e := q.st.lease(b, off, now, due, nonce)
 		q.newest = append(q.newest, leased{b, off})
-		grants = append(grants, grant{b.first() + uint64(off), nonce, pl.pos, pl.size, due, e.first, e.receives, e.rewinds})
+		seq := b.first() + uint64(off)
+		grants = append(grants, grant{seq, nonce, pl.pos, pl.size, due, e.first, e.receives, e.rewinds, q.fresh.message(seq, q.spool.epoch)})
 	}
 	return grants
 }

@@ -59,6 +59,11 @@ func (q *Queue) read(pos store.Position, seq uint64, size int) (*Delivery, uint3
 	if err != nil {
 		return nil, 0, err
 	}
+	return m.delivery(), m.epoch, nil
+}
+
+// delivery is the message without a lease.
+func (m *stored) delivery() *Delivery {
 	d := &Delivery{Body: m.body, EnqueuedAt: instantTime(m.at)}
 	if len(m.attrs) > 0 {
 		d.Attributes = decodeAttributes(&decoder{b: m.attrs})
@@ -66,7 +71,7 @@ func (q *Queue) read(pos store.Position, seq uint64, size int) (*Delivery, uint3
 	if o := m.origin; o != nil {
 		d.DeadLetter = &Origin{o.queue, o.id, instantTime(o.enqueuedAt), int(o.receives), o.reason}
 	}
-	return d, m.epoch, nil
+	return d
 }
 
 // find is open for a message that may have moved since its place was looked up. It answers ErrGone when it is no longer

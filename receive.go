@@ -218,8 +218,7 @@ func (q *Queue) await(ctx context.Context, w *waiter, wait time.Duration) ([]gra
 	} else {
 		w.timer.Reset(wait)
 	}
-	defer w.timer.Stop()
-	err := ErrNoMessage
+	err := ErrNoMessage // the timer may run on: nobody looks at it until it is set again
 	select {
 	case <-w.ready:
 		return w.grants, w.pos, w.err
@@ -263,6 +262,12 @@ func (q *Queue) deliver(grants []grant, pos store.Position) ([]*Delivery, error)
 		g := &grants[i]
 		if err := s.failure(s.commit.Wait(g.pos, s.level)); err != nil {
 			return nil, err
+		}
+		if g.message != nil {
+			d := g.message.delivery()
+			q.fill(d, g.message.epoch, g)
+			ds = append(ds, d)
+			continue
 		}
 		d, epoch, err := q.read(g.pos, g.seq, g.size)
 		if errors.Is(err, store.ErrGone) {

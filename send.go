@@ -147,13 +147,17 @@ func (q *Queue) send(ctx context.Context, out []outgoing) (first uint64, err err
 		return 0, err
 	}
 	first = q.st.next
+	at := max(now, q.st.lastAt)
 	c.Begin()
 	var pos store.Position
 	for i := range out {
-		pos = q.append(&out[i], max(now, q.st.lastAt))
+		pos = q.append(&out[i], at)
 	}
 	c.Hide(q, first, len(out))
 	c.End(need)
+	if m := &out[0]; q.waiters.n > 0 && len(m.body)+len(m.attrs) <= freshSize {
+		q.fresh = fresh{first, at, m.body, m.attrs}
+	}
 	pos = max(pos, q.release(now, q.spool.level == store.AtSynced))
 	return first, q.spool.failure(c.Wait(pos, q.spool.level))
 }

@@ -16,6 +16,7 @@ type grant struct {
 	first    int64
 	receives uint32
 	rewinds  uint32
+	message  *stored // nil: it has to be read from the log
 }
 
 // A waiter is one blocked receive. Whoever makes a message active in its queue takes it off the list and gives it

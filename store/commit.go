@@ -25,9 +25,10 @@ const (
 	gatherTurns = 64      // how often a leader lets others run before it closes a group
 	gatherIdle  = 4       // it stops after so many turns in which nobody joined
 
-	assembleTurns = 1 << 14 // Bound: how often the leader of a sync lets others run before it begins
-	assembleIdle  = 16      // it stops when nobody has come for one part in so many of a sync's time
-	assembleMost  = 2       // and after one part in so many in any case
+	assembleTurns = 1 << 14               // Bound: how often the leader of a sync lets others run before it begins
+	assembleIdle  = 16                    // it stops when nobody has come for one part in so many of a sync's time
+	assembleMost  = 2                     // and after one part in so many in any case
+	assembleFrom  = 20 * time.Microsecond // a sync that takes less is not worth waiting for others
 )
 
 // A Hidden is a run of messages that must not be seen before their record has reached the committer's level.
@@ -190,6 +191,14 @@ func (c *Committer) Hide(owner any, first uint64, n int) {
 	c.open.hidden = append(c.open.hidden, Hidden{owner, first, n})
 }
 
+// Seen takes back what Hide has said of one message: somebody has it who waits for its level himself. It stands between
+// Begin and End.
+func (c *Committer) Seen(owner any, seq uint64) {
+	if last := len(c.open.hidden) - 1; last >= 0 && c.open.hidden[last] == (Hidden{owner, seq, 1}) {
+		c.open.hidden = c.open.hidden[:last]
+	}
+}
+
 // Wake has a channel sent to when the records before have reached a level, or never will. It stands between Begin and End.
 // The channel has room for one. Somebody must wait for that level, too.
 func (c *Committer) Wake(ch chan<- struct{}, level Level) {
@@ -198,6 +207,7 @@ func (c *Committer) Wake(ch chan<- struct{}, level Level) {
 		return
 	}
 	c.open.wakes = append(c.open.wakes, wake{ch, level})
+	c.joined.Add(-1) // these records have no caller of their own
 }
 
 // A wake is a channel to be sent to at a level.
@@ -408,7 +418,7 @@ func (c *Committer) gather() {
 // is one of those who have come; mu is released meanwhile.
 func (c *Committer) assemble() {
 	want, pace := c.woken, time.Duration(c.pace)
-	if c.arrived.Load() >= want {
+	if pace < assembleFrom || c.arrived.Load() >= want {
 		return
 	}
 	c.mu.Unlock()
