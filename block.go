@@ -273,19 +273,19 @@ const usualGap = 40
 // maxMoved is how many moved messages of a block have their places beside the code, before all are coded anew.
 const maxMoved = 64
 
-// places tell where the messages of a block lie, how large they are and when they were sent, delta-coded: about five
-// bytes a message. What is coded stays as it is; a message that the cleaner moves, or that replay learns of after those
+// places tell where the messages of a block lie, how large they are and when they were sent, delta-coded: one byte for a
+// message like the one before it in its batch, two to five for others. What is coded stays as it is; a message that the cleaner moves, or that replay learns of after those
 // behind it, stands in a side list that counts first.
 //
 // Invariant: EnqueuedAt does not decrease with the offset. A real message has content, so a size of 0 is a message that
 // was left out.
 type places struct {
-	data    []byte // for each message: size uv, gap zz, enqueued uv to the one before
+	data    []byte // a code for each message, see trail
 	anchors []anchor
+	trail                  // behind the last message
 	n       int            // messages coded, those left out included
 	held    int            // messages not left out
 	bytes   int64          // their contents
-	last    place          // the last one coded
 	moved   []moved        // by off, each below n; Bound: maxMoved
 	moves   int            // how often a message has come to moved
 	low     store.Position // no message that is here lies below; what is gone may have
@@ -310,11 +310,70 @@ type place struct {
 	at   int64
 }
 
-// next makes the place the one behind it, by its code.
-func (p *place) next(size uint64, gap int64, rise uint64) {
-	p.pos += store.Position(gap + int64(p.size) + usualGap)
-	p.size = int(size)
-	p.at += int64(rise)
+// A trail is what the code of a message goes by: the one before it, and the gap between that and the one before that.
+//
+// Format: EnqueuedAt to the one before × 4 + flags uv; size uv, unless it is the same (flag 1); gap zz, unless it is the same
+// (flag 2). Of every anchorEvery-th message the gap before is 0.
+//
+// Bound: 146 years between two messages of a block.
+type trail struct {
+	last place
+	gap  int64
+}
+
+const (
+	sameSize = 1 << iota
+	sameGap
+	trailFlags = iota // how many
+)
+
+// encode appends the code of the message at pl, which comes next.
+func (t *trail) encode(data []byte, pl place) []byte {
+	gap := int64(pl.pos-t.last.pos) - int64(t.last.size) - usualGap
+	head := uint64(pl.at-t.last.at) << trailFlags
+	if pl.size == t.last.size {
+		head |= sameSize
+	}
+	if gap == t.gap {
+		head |= sameGap
+	}
+	data = binary.AppendUvarint(data, head)
+	if head&sameSize == 0 {
+		data = binary.AppendUvarint(data, uint64(pl.size))
+	}
+	if head&sameGap == 0 {
+		data = binary.AppendVarint(data, gap)
+	}
+	t.last, t.gap = pl, gap
+	return data
+}
+
+// decode goes on by one message, and returns the length of its code, or 0 when there is none.
+func (t *trail) decode(data []byte) (n int) {
+	head, n := binary.Uvarint(data)
+	if n <= 0 {
+		return 0
+	}
+	size, gap := uint64(t.last.size), t.gap
+	if head&sameSize == 0 {
+		v, k := binary.Uvarint(data[n:])
+		if k <= 0 {
+			return 0
+		}
+		size, n = v, n+k
+	}
+	if head&sameGap == 0 {
+		v, k := binary.Varint(data[n:])
+		if k <= 0 {
+			return 0
+		}
+		gap, n = v, n+k
+	}
+	t.last.pos += store.Position(gap + int64(t.last.size) + usualGap)
+	t.last.size = int(size)
+	t.last.at += int64(head >> trailFlags)
+	t.gap = gap
+	return n
 }
 
 // An anchor is the place before a message whose offset is a multiple of anchorEvery, and where its code begins.
@@ -337,11 +396,9 @@ func (p *places) add(off int, pl place) {
 func (p *places) code(pl place) {
 	if p.n%anchorEvery == 0 {
 		p.anchors = append(p.anchors, anchor{p.last, uint32(len(p.data))})
+		p.gap = 0
 	}
-	p.data = binary.AppendUvarint(p.data, uint64(pl.size))
-	p.data = binary.AppendVarint(p.data, int64(pl.pos-p.last.pos)-int64(p.last.size)-usualGap)
-	p.data = binary.AppendUvarint(p.data, uint64(pl.at-p.last.at))
-	p.last = pl
+	p.data = p.encode(p.data, pl)
 	p.count(pl)
 	if p.n++; p.n == blockSize {
 		p.data, p.anchors = slices.Clip(slices.Clone(p.data)), slices.Clip(slices.Clone(p.anchors))
@@ -410,7 +467,7 @@ type cursor struct {
 	of   *places
 	off  int // of the message that comes next
 	data int
-	last place
+	trail
 }
 
 // get returns the place of a message that has been added.
@@ -422,14 +479,13 @@ func (c *cursor) get(p *places, off int) place {
 	}
 	if c.of != p || off < c.off || off-c.off >= anchorEvery {
 		a := &p.anchors[off/anchorEvery]
-		*c = cursor{p, off &^ (anchorEvery - 1), int(a.data), a.before}
+		*c = cursor{p, off &^ (anchorEvery - 1), int(a.data), trail{last: a.before}}
 	}
 	for {
-		size, n := binary.Uvarint(p.data[c.data:])
-		gap, m := binary.Varint(p.data[c.data+n:])
-		rise, k := binary.Uvarint(p.data[c.data+n+m:])
-		c.data += n + m + k
-		c.last.next(size, gap, rise)
+		if c.off%anchorEvery == 0 {
+			c.gap = 0
+		}
+		c.data += c.decode(p.data[c.data:])
 		if c.off++; c.off > off {
 			return c.last
 		}

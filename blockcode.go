@@ -1,7 +1,6 @@
 package spool
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math"
 	"math/bits"
@@ -255,15 +254,13 @@ func decodePlaces(d *decoder, p *places, edition uint64) error {
 	for p.n = 0; p.n < n; p.n++ {
 		if p.n%anchorEvery == 0 {
 			p.anchors = append(p.anchors, anchor{p.last, uint32(at)})
+			p.gap = 0
 		}
-		size, i := binary.Uvarint(p.data[at:])
-		gap, j := binary.Varint(p.data[min(at+max(i, 0), len(p.data)):])
-		rise, k := binary.Uvarint(p.data[min(at+max(i, 0)+max(j, 0), len(p.data)):])
-		if d.bad || i <= 0 || j <= 0 || k <= 0 {
+		k := p.decode(p.data[at:])
+		if d.bad || k == 0 {
 			return errShelf
 		}
-		at += i + j + k
-		p.last.next(size, gap, rise)
+		at += k
 		p.count(p.last)
 	}
 	if at != len(p.data) {

@@ -126,7 +126,7 @@ func TestGoldenTypes(t *testing.T) {
 	got := fmt.Sprint(recordSend, recordReceive, recordDelete, recordVisibility, recordRewind, recordQueue, recordDeadLetter, recordSnapshot, recordIDs, recordCopy,
 		visibilityExtended, visibilityReleased, visibilityMoving, visibilityUnread, queueCreated, queueSet, queuePurged, queueDropped,
 		gone, active, inactive, delayed, rewindable, shelfVersion, string([]byte{keyCheckpoint, keyDraft, keyList, keyQueue, keyBlocks, keyState, keyPlaces}))
-	if want := "1 2 3 4 5 6 7 8 9 10 1 2 3 4 1 2 3 4 0 1 2 3 4 3CDLQBSP"; got != want {
+	if want := "1 2 3 4 5 6 7 8 9 10 1 2 3 4 1 2 3 4 0 1 2 3 4 4CDLQBSP"; got != want {
 		t.Errorf("numbers of the format are %s, want %s", got, want)
 	}
 }

@@ -30,7 +30,7 @@ import (
 // Every parent tells which records below it count, so a missing, older or newer one is noticed. Records that nobody
 // tells of are what a checkpoint that died left behind, and are removed before the next one is begun.
 const (
-	shelfVersion = 3
+	shelfVersion = 4
 
 	keyCheckpoint = 'C'
 	keyDraft      = 'D'

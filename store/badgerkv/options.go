@@ -20,11 +20,11 @@ import (
 //
 // The price of small tables is a descriptor for every 2 MB, which requireDescriptors looks after.
 const (
-	memTableSize   = 2 << 20
+	memTableSize   = 1 << 20
 	baseLevelSize  = 4 << 20 // of the first level below that is in use
 	levelRatio     = 4       // between the sizes of levels
 	maxLevels      = 7
-	valueThreshold = 256 << 10 // longer values would go to Badger's own value log; at most 15 % of a memtable
+	valueThreshold = 128 << 10 // longer values would go to Badger's own value log; at most 15 % of a memtable
 )
 
 // tableSizes returns the sizes of tables and of the blocks in them, in bytes. A block that outgrows its buffer, because of a

@@ -19,7 +19,7 @@ type Options struct {
 	SegmentSize int64
 
 	// RingSize is the largest size of the ring that frames are written from and fresh records are read from, rounded
-	// up to a power of two. 0 means 4 MB.
+	// up to a power of two. 0 means 1 MB.
 	RingSize int
 
 	// Logger gets what is worth knowing and has no caller to be told. nil means that nobody is told.

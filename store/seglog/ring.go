@@ -9,7 +9,7 @@ import (
 const (
 	minRing  = 2 * pageSize
 	newRing  = 64 << 10 // what a ring begins with: it grows as frames fill it, so an idle spool costs little
-	maxRing  = 4 << 20
+	maxRing  = 1 << 20
 	ringStep = 16 // bytes leave the window in steps of one part in ringStep
 )
 
