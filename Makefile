@@ -17,7 +17,7 @@ PLATFORMS := linux/amd64 linux/arm64 linux/386 darwin/amd64 darwin/arm64 windows
 MODULES = $(sort $(patsubst %/go.mod,%,$(shell find . -name go.mod -not -path '*/testdata/*' -not -path '*/vendor/*')))
 
 .DEFAULT_GOAL := help
-.PHONY: help check static fmt vet staticcheck cross tidy test race paging backlog fuzz bench bench-baseline bench-compare bench-peers bench-servers
+.PHONY: help check static fmt vet staticcheck cross tidy test race paging backlog browser fuzz bench bench-baseline bench-compare bench-peers bench-servers
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,7 +33,10 @@ vet: ## go vet in every module
 	@for dir in $(MODULES); do echo "go vet ./... ($$dir)"; (cd "$$dir" && $(GO) vet ./...); done
 
 staticcheck: ## staticcheck, pinned in tools/go.mod
-	$(GO) tool -modfile=tools/go.mod staticcheck ./...
+	@for dir in $(filter-out ./tools,$(MODULES)); do \
+		echo "staticcheck ./... ($$dir)"; \
+		(cd "$$dir" && $(GO) tool -modfile=$(CURDIR)/tools/go.mod staticcheck ./...); \
+	done
 
 cross: ## build and vet for every platform we say something about
 	@for platform in $(PLATFORMS); do \
@@ -57,11 +60,17 @@ paging: ## the tests of the root package with every block put out of memory as s
 backlog: ## N messages (10 million) in each state, within a budget of 32 MB: memory, disk and times
 	$(GO) test -run 'TestBacklog' -count=1 -timeout 60m -v . -args -spool.backlog.n=$(N) | grep --line-buffered -v '^=== '
 
+browser: ## what the console's tests in a browser need
+	@command -v chromium >/dev/null || { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium; }
+
 fuzz: ## each fuzz target for FUZZTIME (5s)
-	@$(GO) test -list '^Fuzz' ./... | awk '/^Fuzz/ { name[n++] = $$1 } /^ok/ { for (i = 0; i < n; i++) print $$2, name[i]; n = 0 }' | \
-	while read -r package target; do \
-		echo "fuzz $$package $$target"; \
-		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" </dev/null; \
+	@for dir in $(MODULES); do \
+		cd "$(CURDIR)/$$dir"; \
+		$(GO) test -list '^Fuzz' ./... | awk '/^Fuzz/ { name[n++] = $$1 } /^ok/ { for (i = 0; i < n; i++) print $$2, name[i]; n = 0 }' | \
+		while read -r package target; do \
+			echo "fuzz $$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" </dev/null; \
+		done; \
 	done
 
 bench: ## the benchmarks that match BENCH (all)

@@ -2,13 +2,17 @@ module github.com/spoolmq/spool/examples/sqshttp
 
 go 1.25.0
 
-replace github.com/spoolmq/spool => ../..
+replace (
+	github.com/spoolmq/spool => ../..
+	github.com/spoolmq/spool/examples/console => ../console
+)
 
 require (
 	github.com/aws/aws-sdk-go-v2 v1.47.7
 	github.com/aws/aws-sdk-go-v2/service/sqs v1.52.10
 	github.com/aws/smithy-go v1.28.8
 	github.com/spoolmq/spool v0.0.0
+	github.com/spoolmq/spool/examples/console v0.0.0
 	go.uber.org/goleak v1.3.0
 )
 

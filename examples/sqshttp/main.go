@@ -3,8 +3,9 @@
 //
 // Usage:
 //
-//	sqshttp -dir DIRECTORY [-listen ADDRESS] [-keys ID:SECRET[,ID:SECRET] | -keys @FILE]
+//	sqshttp -dir DIRECTORY [-listen ADDRESS] [-keys ID:SECRET[,ID:SECRET] | -keys @FILE] [-console-user USER:PASSWORD]
 //
+// It has a console for browsers at /console/, when -listen is a loopback address or -console-user is given.
 // Without -keys every request is served, signed or not. With -keys a request must be signed (Signature Version 4) by one
 // of them. SIGINT and SIGTERM end it in good order: polls that wait are answered, then the spool is closed.
 //
@@ -26,6 +27,7 @@ import (
 	"time"
 
 	"github.com/spoolmq/spool"
+	"github.com/spoolmq/spool/examples/console"
 )
 
 const (
@@ -44,6 +46,7 @@ type options struct {
 	dir    string
 	listen string
 	keys   keyring
+	login  string // of the console
 }
 
 func main() {
@@ -77,6 +80,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	f.StringVar(&o.dir, "dir", "", "`directory` of the spool; it is created if it is not there")
 	f.StringVar(&o.listen, "listen", "127.0.0.1:9324", "`address` to listen on")
 	f.StringVar(&keys, "keys", "", "`ID:SECRET[,ID:SECRET]` that requests must be signed with, or @FILE with one on each line")
+	f.StringVar(&o.login, "console-user", "", "who may use the console: `USER:PASSWORD`; needed for one when -listen is not a loopback address")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
@@ -108,16 +112,46 @@ func serve(ctx context.Context, o *options, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
+	pages, err := openConsole(s, l.Addr().String(), o.login, log)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
 	sqs := NewServer(s, o.keys, log)
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", sqs.Health)
-	mux.Handle("/", sqs)
+	srv := newHTTPServer(route(sqs, pages), sqs)
+	if pages != nil {
+		defer pages.Close()
+		srv.RegisterOnShutdown(func() { pages.Close() })
+	}
 
 	if tcp, ok := l.Addr().(*net.TCPAddr); ok && !tcp.IP.IsLoopback() && len(o.keys) == 0 {
 		log.Warn("everybody who reaches this address may do everything: no -keys", "addr", l.Addr())
 	}
 	log.Info("listening", "addr", l.Addr(), "dir", o.dir, "keys", len(o.keys))
-	return listen(ctx, l, newHTTPServer(mux, sqs), log)
+	return listen(ctx, l, srv, log)
+}
+
+// openConsole returns nil when others could reach the console without a login: the API is served all the same.
+func openConsole(s *spool.Spool, addr, login string, log *slog.Logger) (*console.Console, error) {
+	pages, err := console.Handler(s, console.Options{Listen: addr, Login: login, Logger: log})
+	if errors.Is(err, console.ErrNoLogin) {
+		log.Warn("there is no console: give it -console-user, or listen at a loopback address", "error", err)
+		return nil, nil
+	}
+	return pages, err
+}
+
+// route tells the API from what is beside it. pages is nil when there is no console.
+func route(sqs *Server, pages *console.Console) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", sqs.Health)
+	mux.Handle("/", sqs)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if pages != nil && pages.Serves(r) {
+			pages.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
 
 // newHTTPServer returns an HTTP server that bounds what a client may take without an answer. It has no WriteTimeout,

@@ -76,10 +76,7 @@ func newSite(t testing.TB, set func(*siteOptions), change func(*site)) *site {
 	st := &site{t: t, spool: s, url: "http://" + l.Addr().String(), log: new(lines)}
 	log := slog.New(slog.NewTextHandler(st.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	st.sqs = NewServer(s, o.keys, log)
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", st.sqs.Health)
-	mux.Handle("/", st.sqs)
-	st.srv = newHTTPServer(mux, st.sqs)
+	st.srv = newHTTPServer(route(st.sqs, nil), st.sqs)
 	if change != nil {
 		change(st)
 	}

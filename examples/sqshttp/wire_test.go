@@ -238,10 +238,13 @@ func TestPollOutlastsTimeouts(t *testing.T) {
 func TestReplyDeadlineEnds(t *testing.T) {
 	s := newSite(t, nil, func(s *site) {
 		s.sqs.replyTimeout = 50 * time.Millisecond
-		s.srv.Handler.(*http.ServeMux).HandleFunc("/slow", func(w http.ResponseWriter, _ *http.Request) {
+		mux := http.NewServeMux()
+		mux.Handle("/", s.srv.Handler)
+		mux.HandleFunc("/slow", func(w http.ResponseWriter, _ *http.Request) {
 			<-time.After(200 * time.Millisecond)
 			_, _ = io.WriteString(w, "slow")
 		})
+		s.srv.Handler = mux
 	})
 	c := s.dial("POST / HTTP/1.1\r\nHost: x\r\nX-Amz-Target: AmazonSQS.ListQueues\r\nContent-Length: 2\r\n\r\n{}")
 	r := bufio.NewReader(c)
