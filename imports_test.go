@@ -59,6 +59,15 @@ var importRules = []struct {
 		func(pkg, _ string) bool { return importsWithin(pkg, "examples") || importsWithin(pkg, "bench/peers") },
 	},
 	{
+		"internal/history judges the library and imports nothing of ours",
+		func(pkg string) bool { return importsWithin(pkg, "internal/history") }, importsOurs, nil,
+	},
+	{
+		"only tests import internal/history",
+		nil, func(imported string) bool { return importsWithin(imported, modulePath+"/internal/history") },
+		nil,
+	},
+	{
 		"only tests import internal/model",
 		nil, func(imported string) bool { return importsWithin(imported, modulePath+"/internal/model") },
 		nil,

@@ -1,0 +1,496 @@
+package history
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+)
+
+var (
+	seedFlag  = flag.Uint64("history.seed", 0, "first seed of TestRight and TestMutants; 0 draws one")
+	seedsFlag = flag.Int("history.seeds", 0, "seeds of TestRight (0: 400, 60 with -short)")
+)
+
+func firstSeed(t *testing.T) uint64 {
+	seed := *seedFlag
+	if seed == 0 {
+		seed = rand.Uint64() >> 16
+	}
+	t.Logf("-history.seed=%d", seed)
+	return seed
+}
+
+// TestRight: what a right spool does is never called wrong.
+func TestRight(t *testing.T) {
+	seeds := *seedsFlag
+	if seeds == 0 {
+		seeds = 400
+		if testing.Short() {
+			seeds = 60
+		}
+	}
+	first := firstSeed(t)
+	var sum Verdict
+	for i := range seeds {
+		seed := first + uint64(i)
+		v := newPlay(seed, "").run().Check()
+		if len(v.Violations) > 0 {
+			t.Fatalf("-history.seed=%d: %v", seed, v.Violations[0])
+		}
+		sum.Ops += v.Ops
+		sum.Messages += v.Messages
+		sum.Deliveries += v.Deliveries
+		sum.Unknown += v.Unknown
+		sum.AtRest += v.AtRest
+		sum.RewindCounts += v.RewindCounts
+		sum.Exact += v.Exact
+		sum.Numbers += v.Numbers
+	}
+	t.Logf("%d histories: %+v", seeds, sum)
+	if sum.Exact*10 < sum.Numbers*8 || sum.Unknown == 0 || sum.RewindCounts == 0 {
+		t.Errorf("the histories check too little: %+v", sum)
+	}
+}
+
+// TestMutants: each way of being wrong is noticed.
+func TestMutants(t *testing.T) {
+	const seeds = 600
+	first := firstSeed(t)
+	if len(mutants) < 32 {
+		t.Errorf("%d mutants, want at least 32", len(mutants))
+	}
+	for _, bug := range mutants {
+		t.Run(bug, func(t *testing.T) {
+			for i := range uint64(seeds) {
+				v := newPlay(first+i, bug).run().Check()
+				if len(v.Violations) == 0 {
+					continue
+				}
+				for _, x := range v.Violations {
+					if strings.Contains(x.Rule, "unusable") || strings.Contains(x.Rule, "too many") {
+						t.Fatalf("caught by accident: %s", x.Rule)
+					}
+				}
+				t.Logf("after %d seeds: %s", i+1, v.Violations[0].Rule)
+				if i == 0 && len(v.Violations[0].Text) == 0 {
+					t.Errorf("no history is shown")
+				}
+				return
+			}
+			t.Errorf("not noticed in %d histories from -history.seed=%d on", seeds, first)
+		})
+	}
+}
+
+// TestLimit: a history that was cut off says so.
+func TestLimit(t *testing.T) {
+	l := New(Options{Limit: 1})
+	q := l.Queue("a", None)
+	for range 2 {
+		o := &Op{Verb: Create, Queue: q, Settings: &Settings{}}
+		l.Call(o, 1)
+		l.Return(o, OK, 2)
+	}
+	if v := l.Check(); len(v.Violations) == 0 || !strings.Contains(v.Violations[0].Rule, "full") {
+		t.Errorf("Check = %+v, want a violation that says that the history is full", v)
+	}
+}
+
+// TestConcurrent: any number of goroutines may record.
+func TestConcurrent(t *testing.T) {
+	l := New(Options{Slack: 1})
+	q := l.Queue("a", None)
+	create := &Op{Verb: Create, Queue: q, Settings: &Settings{Visibility: 1e9, Retention: 1e12}}
+	l.Call(create, 1)
+	l.Return(create, OK, 2)
+	var wait sync.WaitGroup
+	for g := range 8 {
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			for i := range 100 {
+				o := &Op{Verb: Send, Queue: q, Sent: []Sent{{Body: fmt.Sprint(g, "-", i)}}, IDs: []string{fmt.Sprint("id", g, "-", i)}}
+				l.Call(o, 3)
+				l.Return(o, OK, 4)
+			}
+		}()
+	}
+	wait.Wait()
+	if v := l.Check(); len(v.Violations) > 0 || v.Messages != 800 {
+		t.Errorf("Check = %+v", v)
+	}
+}
+
+// TestHash: the same history has the same hash, another one has not.
+func TestHash(t *testing.T) {
+	seed := firstSeed(t)
+	a, b, c := newPlay(seed, "").run().Hash(), newPlay(seed, "").run().Hash(), newPlay(seed+1, "").run().Hash()
+	if a != b || a == c {
+		t.Errorf("hashes %x, %x of one history, %x of another", a, b, c)
+	}
+}
+
+// TestDigest: bodies that differ have digests that differ.
+func TestDigest(t *testing.T) {
+	long := strings.Repeat("x", 100)
+	bodies := []string{"a", "b", long, long + "y", "y" + long, "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}
+	seen := map[string]bool{}
+	for _, b := range bodies {
+		d := Digest([]byte(b))
+		if seen[d] || len(d) > 80 {
+			t.Errorf("Digest(%q) = %q", b, d)
+		}
+		seen[d] = true
+	}
+}
+
+// ---- a random history of a toy ----
+
+// A play makes several actors call a toy. Each call begins, has its effect and returns at instants of its own.
+type play struct {
+	rng    *rand.Rand
+	toy    *toy
+	l      *Log
+	ids    [2]QueueID
+	actors []*actor
+	bodies int
+	held   []toyHeld
+}
+
+type toyHeld struct {
+	queue   int
+	receipt string
+}
+
+type actor struct {
+	op     *Op
+	effect func() Outcome
+	out    Outcome
+	record int // number of the record of its effect
+	done   bool
+}
+
+const second = int64(1e9)
+
+func newPlay(seed uint64, bug string) *play {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	p := &play{rng: rng}
+	fsync := rng.IntN(2) == 0
+	p.l = New(Options{Fsync: fsync})
+	s := Settings{Visibility: 10 * second, Retention: 600 * second, Rewind: 300 * second, MaxReceives: 3}
+	switch rng.IntN(4) {
+	case 0:
+		s.MaxReceives, s.MaxAge = 0, 100*second
+	case 1:
+		s.Delay = 2 * second
+	case 2:
+		s.Retention, s.Rewind, s.MaxReceives = 60*second, 40*second, 0
+	}
+	p.toy = newToy(bug, fsync, s)
+	p.ids[1] = p.l.Queue("dead", None)
+	p.ids[0] = p.l.Queue("a", p.ids[1])
+	for _, i := range []int{1, 0} {
+		settings := p.toy.queues[i].settings
+		o := &Op{Verb: Create, Queue: p.ids[i], Settings: &settings}
+		p.l.Call(o, p.toy.now)
+		p.l.Return(o, OK, p.toy.now)
+	}
+	p.sync()
+	p.actors = make([]*actor, 1+rng.IntN(4))
+	for i := range p.actors {
+		p.actors[i] = &actor{}
+	}
+	return p
+}
+
+func (p *play) sync() {
+	o := &Op{Verb: Sync, Queue: None}
+	p.l.Call(o, p.toy.now)
+	p.toy.stable(len(p.toy.records))
+	p.l.Return(o, OK, p.toy.now)
+}
+
+func (p *play) pass() {
+	d := int64(p.rng.IntN(int(second / 50)))
+	if p.rng.IntN(12) == 0 {
+		d = int64(p.rng.IntN(int(15 * second)))
+	}
+	p.toy.now += d
+}
+
+func (p *play) run() *Log {
+	for range 260 {
+		p.pass()
+		switch n := p.rng.IntN(120); {
+		case n == 0:
+			p.crash()
+		case n < 4:
+			p.rest()
+		case n == 4:
+			p.sync()
+		default:
+			p.step(p.actors[p.rng.IntN(len(p.actors))])
+		}
+	}
+	p.finish()
+	p.drain()
+	return p.l
+}
+
+func (p *play) step(a *actor) {
+	switch {
+	case a.op == nil:
+		p.begin(a)
+	case !a.done:
+		p.effect(a)
+	default:
+		p.returns(a)
+	}
+}
+
+func (p *play) effect(a *actor) {
+	p.toy.advance()
+	a.out, a.done = a.effect(), true
+	a.record = p.toy.record()
+}
+
+func (p *play) returns(a *actor) {
+	switch a.op.Verb {
+	case Receive, Visibility, Release, Look, Peek:
+	default:
+		if p.toy.fsync && a.out == OK && p.toy.bug != "a send, a delete or a purge acknowledged and not durable" {
+			p.toy.stable(a.record)
+		}
+	}
+	for _, d := range a.op.Got {
+		if a.op.Verb == Receive {
+			p.held = append(p.held, toyHeld{int(p.ids[0] - a.op.Queue), d.Receipt})
+		}
+	}
+	p.l.Return(a.op, a.out, p.toy.now)
+	*a = actor{}
+}
+
+// finish lets every call return.
+func (p *play) finish() {
+	for _, a := range p.actors {
+		for a.op != nil {
+			p.step(a)
+		}
+	}
+}
+
+func (p *play) crash() {
+	power := p.rng.IntN(2) == 0
+	p.l.Crashed(power, p.toy.now)
+	p.toy.crash(power, p.rng.IntN)
+	for _, a := range p.actors {
+		*a = actor{}
+	}
+	p.toy.now += int64(p.rng.IntN(int(20 * second)))
+	for i := range p.ids {
+		s := p.toy.queues[i].settings
+		o := &Op{Verb: Found, Queue: p.ids[i], Settings: &s}
+		p.l.Call(o, p.toy.now)
+		p.l.Return(o, OK, p.toy.now)
+	}
+	if p.rng.IntN(2) == 0 {
+		p.rest()
+	}
+}
+
+// rest looks at everything while nobody else calls.
+func (p *play) rest() {
+	p.finish()
+	for i := range p.ids {
+		p.alone(p.look(i))
+		p.alone(p.peek(i))
+		if p.rng.IntN(2) == 0 {
+			p.alone(p.receive(i))
+		}
+		if p.rng.IntN(2) == 0 {
+			p.alone(p.rewind(i))
+		}
+		p.alone(p.look(i))
+	}
+}
+
+func (p *play) alone(a *actor) {
+	p.l.Call(a.op, p.toy.now)
+	p.effect(a)
+	p.returns(a)
+}
+
+func (p *play) drain() {
+	for i := range p.ids {
+		for {
+			p.toy.now += 20 * second
+			a := p.receive(i)
+			a.op.Max = 50
+			p.alone(a)
+			p.alone(p.look(i))
+			left := p.toy.counts(&p.toy.queues[i])
+			for _, h := range p.held {
+				p.alone(p.byReceipt(Delete, h))
+			}
+			p.held = nil
+			if left.Inactive+left.Delayed+left.Active == 0 || p.toy.now > 3_000_000_000_000 {
+				break
+			}
+		}
+		p.alone(p.look(i))
+	}
+}
+
+// begin makes an actor call something.
+func (p *play) begin(a *actor) {
+	i := 0
+	if p.rng.IntN(5) == 0 {
+		i = 1
+	}
+	switch n := p.rng.IntN(100); {
+	case n < 25:
+		*a = *p.send()
+	case n < 55:
+		*a = *p.receive(i)
+	case n < 82:
+		if len(p.held) == 0 {
+			return
+		}
+		h := p.held[max(0, len(p.held)-1-p.rng.IntN(6))]
+		*a = *p.byReceipt([]Verb{Delete, Delete, Delete, Visibility, Release}[p.rng.IntN(5)], h)
+	case n < 88:
+		*a = *p.rewind(i)
+	case n < 90:
+		*a = *p.purge(i)
+	case n < 94:
+		*a = *p.setMeta()
+	case n < 97:
+		*a = *p.peek(i)
+	default:
+		*a = *p.look(i)
+	}
+	p.l.Call(a.op, p.toy.now)
+}
+
+func (p *play) send() *actor {
+	o := &Op{Verb: Send, Queue: p.ids[0]}
+	n := 1
+	if p.rng.IntN(3) == 0 {
+		n = 2 + p.rng.IntN(3)
+	}
+	for range n {
+		p.bodies++
+		b := Sent{Body: fmt.Sprintf("m%d", p.bodies)}
+		if p.rng.IntN(4) == 0 {
+			b.Delay = int64(p.rng.IntN(int(20 * second)))
+		}
+		o.Sent = append(o.Sent, b)
+	}
+	return &actor{op: o, effect: func() Outcome {
+		o.IDs = p.toy.send(&p.toy.queues[0], o.Sent)
+		return OK
+	}}
+}
+
+func (p *play) receive(i int) *actor {
+	o := &Op{Verb: Receive, Queue: p.ids[i], Max: 1 + p.rng.IntN(3)}
+	if p.rng.IntN(3) == 0 {
+		o.Visibility = 1 + int64(p.rng.IntN(int(20*second)))
+	}
+	return &actor{op: o, effect: func() Outcome {
+		o.Got = p.toy.receive(&p.toy.queues[i], o.Max, o.Visibility)
+		return OK
+	}}
+}
+
+func (p *play) byReceipt(v Verb, h toyHeld) *actor {
+	o := &Op{Verb: v, Queue: p.ids[h.queue], Receipt: h.receipt}
+	switch {
+	case v == Visibility:
+		o.For = 1 + int64(p.rng.IntN(int(20*second)))
+	case v == Release && p.rng.IntN(2) == 0:
+		o.For = 1 + int64(p.rng.IntN(int(5*second)))
+	}
+	return &actor{op: o, effect: func() Outcome {
+		q := &p.toy.queues[h.queue]
+		m := p.toy.byReceipt(q, h.receipt)
+		if m == nil {
+			return Refused
+		}
+		switch v {
+		case Delete:
+			p.toy.delete(q, m)
+		case Visibility:
+			p.toy.visibility(m, o.For)
+		case Release:
+			p.toy.release(q, m, o.For)
+		}
+		return OK
+	}}
+}
+
+func (p *play) rewind(i int) *actor {
+	q := &p.toy.queues[i]
+	o := &Op{Verb: Rewind, Queue: p.ids[i], To: p.toy.now - int64(p.rng.IntN(int(200*second)))}
+	if len(q.messages) > 0 {
+		o.To = q.messages[p.rng.IntN(len(q.messages))].enq + int64(p.rng.IntN(3)) - 1
+	}
+	return &actor{op: o, effect: func() Outcome {
+		o.N = p.toy.rewind(q, o.To)
+		return OK
+	}}
+}
+
+func (p *play) purge(i int) *actor {
+	return &actor{op: &Op{Verb: Purge, Queue: p.ids[i]}, effect: func() Outcome {
+		p.toy.purge(&p.toy.queues[i])
+		return OK
+	}}
+}
+
+// setMeta changes what may always be changed. One call at a time: the settings are those of its beginning.
+func (p *play) setMeta() *actor {
+	for _, a := range p.actors {
+		if a.op != nil && a.op.Verb == SetMeta {
+			return p.look(0)
+		}
+	}
+	s := p.toy.queues[0].settings
+	switch p.rng.IntN(3) {
+	case 0:
+		s.Visibility = (5 + int64(p.rng.IntN(10))) * second
+	case 1:
+		s.Rewind = []int64{0, s.Retention / 2, s.Retention}[p.rng.IntN(3)]
+	case 2:
+		s.Retention = max(s.Rewind, []int64{60, 300, 600}[p.rng.IntN(3)]*second)
+	}
+	return &actor{op: &Op{Verb: SetMeta, Queue: p.ids[0], Settings: &s}, effect: func() Outcome {
+		p.toy.queues[0].settings = s
+		p.toy.advance()
+		return OK
+	}}
+}
+
+func (p *play) peek(i int) *actor {
+	o := &Op{Verb: Peek, Queue: p.ids[i], Max: 1000}
+	return &actor{op: o, effect: func() Outcome {
+		for _, m := range p.toy.queues[i].messages {
+			if m.kind == active {
+				o.Got = append(o.Got, m.shown())
+			}
+		}
+		return OK
+	}}
+}
+
+func (p *play) look(i int) *actor {
+	o := &Op{Verb: Look, Queue: p.ids[i]}
+	return &actor{op: o, effect: func() Outcome {
+		o.Counts = p.toy.counts(&p.toy.queues[i])
+		return OK
+	}}
+}

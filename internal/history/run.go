@@ -1,0 +1,351 @@
+package history
+
+import (
+	"fmt"
+	"slices"
+)
+
+// A config is one state that the message may be in, and which of the calls under way have had their effect in it.
+type config struct {
+	s    state
+	done uint64 // by slot
+}
+
+// A run follows one message through the history.
+type run struct {
+	c        *checker
+	l        *Log
+	t        *track
+	configs  []config
+	pending  []event // calls under way, by slot; op nil: free
+	under    int     // slots in use
+	settings bool    // it follows a queue's settings, not a message
+	quiet    func(stamp uint64)
+	wrong    bool
+	ended    uint64
+}
+
+func (c *checker) newRun(t *track, configs []config) *run {
+	return &run{c: c, l: c.l, t: t, configs: configs}
+}
+
+// over makes everything happen that begins or returns after a stamp.
+func (r *run) over(from uint64, own []event) {
+	queue := r.after(r.t.queue, from)
+	var target []event
+	if r.t.target != None {
+		target = r.after(r.t.target, from)
+	}
+	var justNow *Op // a call that named the message
+	for !r.wrong {
+		e, ok := earliest(&own, &queue, &target)
+		if !ok {
+			return
+		}
+		r.ended = e.stamp
+		switch {
+		case e.op.Verb == Crash:
+			if len(target) > 0 && target[0].op == e.op {
+				target = target[1:] // it is in both lists
+			}
+			r.crash(e.op)
+		case !e.ret:
+			r.begin(e)
+		case e.item < 0 && (e.op.Verb == Receive || e.op.Verb == Peek || e.op.Verb == Look):
+			if e.op != justNow && !r.settings {
+				r.unnamed(e.op)
+			}
+		default:
+			r.returned(e)
+			justNow = e.op
+		}
+		if r.under == 0 && r.quiet != nil {
+			r.quiet(e.stamp)
+		}
+		if len(own) == 0 && r.under == 0 && !r.settings && r.finished(e.op) {
+			return
+		}
+	}
+}
+
+// after are the calls of a queue from a stamp on.
+func (r *run) after(q QueueID, from uint64) []event {
+	list := r.c.levels[q]
+	i, _ := slices.BinarySearchFunc(list, from+1, func(e event, at uint64) int {
+		switch {
+		case e.stamp < at:
+			return -1
+		case e.stamp > at:
+			return 1
+		}
+		return 0
+	})
+	return list[i:]
+}
+
+// earliest takes the first event of three lists; the first list wins a tie.
+func earliest(lists ...*[]event) (first event, ok bool) {
+	var from *[]event
+	for _, list := range lists {
+		if len(*list) > 0 && (from == nil || (*list)[0].stamp < (*from)[0].stamp) {
+			from = list
+		}
+	}
+	if from == nil {
+		return first, false
+	}
+	first = (*from)[0]
+	*from = (*from)[1:]
+	return first, true
+}
+
+// finished tells whether nothing can happen to the message any more.
+func (r *run) finished(o *Op) bool {
+	for i := range r.configs {
+		s := &r.configs[i].s
+		if s.kind != gone && s.kind != absent {
+			return false
+		}
+		if r.l.settled(s, max(o.begin, o.end)); s.undo != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// settled forgets what no power loss can undo any more.
+func (l *Log) settled(s *state, now int64) {
+	if u := s.undo; u != nil && u.op.outcome == OK && u.op.end < now-l.o.Lag {
+		s.undo = nil
+	}
+}
+
+// begin notes a call that may have its effect from now on.
+func (r *run) begin(e event) {
+	slot := slices.IndexFunc(r.pending, func(p event) bool { return p.op == nil })
+	if slot < 0 {
+		if len(r.pending) == 64 {
+			r.fail(e.op, "more than 64 calls at once on one message")
+			return
+		}
+		r.pending = append(r.pending, event{})
+		slot = len(r.pending) - 1
+	}
+	r.pending[slot] = e
+	r.under++
+}
+
+// reach is the instants at which a call may have its effect, seen from the instant now.
+func (r *run) reach(o *Op, now int64) reach {
+	hi := now
+	if o.outcome == OK || o.outcome == Refused {
+		hi = min(hi, o.end)
+	}
+	lo := o.begin
+	return reach{lo: lo - r.l.o.Slack, hi: max(lo, hi) + r.l.o.Slack, slack: r.l.o.Slack, late: r.l.o.LateMoves,
+		fsync: r.l.o.Fsync, leaseLevels: r.l.o.Fsync && r.l.o.DurableReceives}
+}
+
+// returned keeps what agrees with the return of a call: its effect has been made by now.
+func (r *run) returned(e event) {
+	slot := slices.IndexFunc(r.pending, func(p event) bool { return p.op == e.op && p.item == e.item })
+	if slot < 0 {
+		return // it began before the message's time
+	}
+	if e.op.Verb == Rewind && !r.settings {
+		r.restored(e.op)
+	}
+	before, now := r.configs, e.op.end
+	bit := uint64(1) << slot
+	var kept []config
+	todo := slices.Clone(r.configs)
+	why := ""
+	for i := 0; i < len(todo); i++ {
+		cfg := todo[i]
+		if cfg.done&bit != 0 {
+			kept = add(kept, config{cfg.s, cfg.done &^ bit})
+			continue
+		}
+		var buf [8]state
+		next, reason := r.l.apply(buf[:0], cfg.s, r.t, e.op, e.item, r.reach(e.op, now))
+		if reason != "" {
+			why = reason
+		}
+		for _, s := range next {
+			kept = add(kept, config{s, cfg.done})
+		}
+		for p, other := range r.pending {
+			if p == slot || other.op == nil || cfg.done&(1<<p) != 0 {
+				continue
+			}
+			next, _ := r.l.apply(buf[:0], cfg.s, r.t, other.op, other.item, r.reach(other.op, now))
+			for _, s := range next {
+				todo = add(todo, config{s, cfg.done | 1<<p})
+			}
+		}
+		if len(todo) > mostConfigs {
+			r.fail(e.op, "too many states to follow")
+			return
+		}
+	}
+	r.pending[slot] = event{}
+	r.under--
+	r.configs = kept
+	for i := range r.configs {
+		r.l.settled(&r.configs[i].s, now)
+	}
+	if len(kept) == 0 {
+		r.configs = before
+		r.fail(e.op, why)
+	}
+}
+
+// add adds a config unless it is there, or one that differs in nothing but an earlier bound of time.
+func add(list []config, c config) []config {
+	for i := range list {
+		if list[i].done == c.done && same(&list[i].s, &c.s) {
+			list[i].s.at = min(list[i].s.at, c.s.at)
+			return list
+		}
+	}
+	return append(list, c)
+}
+
+// crash settles the calls under way: each had its effect, or not. After a power loss what was not durable may be undone,
+// newest first.
+func (r *run) crash(o *Op) {
+	todo := slices.Clone(r.configs)
+	for i := 0; i < len(todo) && r.under > 0; i++ {
+		for p, other := range r.pending {
+			if other.op == nil || todo[i].done&(1<<p) != 0 {
+				continue
+			}
+			var buf [8]state
+			next, _ := r.l.apply(buf[:0], todo[i].s, r.t, other.op, other.item, r.reach(other.op, o.begin))
+			for _, s := range next {
+				todo = add(todo, config{s, todo[i].done | 1<<p})
+			}
+		}
+		if len(todo) > mostConfigs {
+			r.fail(o, "too many states to follow")
+			return
+		}
+	}
+	var kept []config
+	for _, cfg := range todo {
+		for p, other := range r.pending {
+			if other.op != nil && cfg.done&(1<<p) == 0 {
+				r.without(&cfg.s, other)
+			}
+		}
+		chain := r.undone(cfg.s, o)
+		for n := range len(chain) + 1 {
+			s := cfg.s
+			if n > 0 {
+				s = chain[n-1].before
+				s.marks = cfg.s.marks
+			}
+			for k := len(chain) - 1; k >= 0; k-- {
+				if chain[k].op.Verb != Peek {
+					s.mark(chain[k].op, k >= n)
+				}
+			}
+			s.undo = nil
+			if s.dead && s.id == "" || s.kind == moving {
+				s.enqueued.hi = max(s.enqueued.hi, s.enqueued.lo)
+				if s.dead {
+					s.enqueued.hi = never
+				}
+			}
+			kept = add(kept, config{s: s})
+		}
+	}
+	r.configs = kept
+	clear(r.pending)
+	r.under = 0
+}
+
+// undone are the changes that the crash may have undone, newest first.
+func (r *run) undone(s state, o *Op) (chain []*undo) {
+	if !o.Power {
+		return nil
+	}
+	for u := s.undo; u != nil; u = u.before.undo {
+		if u.op.outcome == OK && (u.op.ret < o.frontier.stamp || u.op.end < o.frontier.time) {
+			break
+		}
+		chain = append(chain, u)
+	}
+	return chain
+}
+
+// without notes that a call with several effects did not have its own on this message.
+func (r *run) without(s *state, e event) {
+	here := s.sent && (e.op.Queue == r.t.queue) != s.dead
+	switch e.op.Verb {
+	case Send:
+		if len(e.op.Sent) > 1 {
+			s.mark(e.op, false)
+		}
+	case Rewind:
+		if here && s.kind == rewindable && s.enqueued.lo >= e.op.To {
+			s.mark(e.op, false)
+		}
+	case Purge:
+		if here && s.kind != gone && s.kind != moving {
+			s.mark(e.op, false)
+		}
+	}
+}
+
+// unnamed is the return of a call that would have named the message, had it been there to see.
+func (r *run) unnamed(o *Op) {
+	if o.Verb == Look {
+		r.tally(o)
+		return
+	}
+	var kept []config
+	definite, last := true, never
+	lo, hi := o.begin-r.l.o.Slack, o.end+r.l.o.Slack
+	if o.Verb == Receive && o.Wait > 0 {
+		lo = max(lo, hi-r.l.o.grace())
+	}
+	if len(o.Got) == o.Max { // it left what is younger
+		last = o.Got[len(o.Got)-1].Enqueued
+	}
+	for _, cfg := range r.configs {
+		var buf [8]state
+		other := false
+		for _, s := range evolve(buf[:0], cfg.s, lo, hi, r.l.o.LateMoves) {
+			here := s.sent && (o.Queue == r.t.queue) != s.dead
+			other = other || !here || s.kind != active || s.enqueued.hi >= last
+		}
+		if other {
+			definite = false
+			kept = append(kept, cfg)
+		}
+	}
+	switch {
+	case !definite && len(o.Got) < o.Max && o.Verb == Peek:
+		r.configs = kept
+	case !definite:
+	case o.Verb == Peek:
+		r.fail(o, "it was active, and a peek passed it over")
+	default:
+		r.fail(o, "it was active all the time, and a receive passed it over")
+	}
+}
+
+func (o *Options) grace() int64 {
+	return o.Lag / 50
+}
+
+// fail tells that the message was treated wrongly.
+func (r *run) fail(o *Op, why string) {
+	r.wrong = true
+	if r.settings {
+		r.c.violated(fmt.Sprintf("queue %s: %s", r.t.source, why), r.l.line(o))
+		return
+	}
+	r.c.violated(fmt.Sprintf("message %q: %v: %s", r.t.body, o.Verb, why), r.l.excerpt(r.t, o, r.configs))
+}

@@ -1,0 +1,246 @@
+package history
+
+import "fmt"
+
+const never = int64(1) << 62
+
+// A kind is where a message is in its life.
+type kind uint8
+
+const (
+	absent kind = iota // not sent yet, or not sent at all
+	delayed
+	active
+	inactive
+	rewindable
+	moving // to the dead-letter queue, and waits for room there
+	gone
+)
+
+var kindNames = [...]string{"not sent", "delayed", "active", "inactive", "rewindable", "moving", "gone"}
+
+func (k kind) String() string { return kindNames[k] }
+
+// A span is an instant that lies between lo and hi, both included.
+type span struct{ lo, hi int64 }
+
+func (s span) add(d int64) span { return span{s.lo + d, s.hi + d} }
+
+func (s span) has(at, slack int64) bool { return s.lo-slack <= at && at <= s.hi+slack }
+
+// A state is one of those that a message may be in. It is comparable: what is pointed to is never changed.
+type state struct {
+	kind     kind
+	dead     bool // in the dead-letter queue
+	sent     bool
+	at       int64 // the earliest instant that it can be
+	due      span  // delayed, inactive: until then
+	enqueued span
+	first    span // of the first receive; lo 0: none
+	base     span // MaxAge counts from here; lo 0: not yet
+	receives int
+	rewinds  int
+	id       string
+	receipt  string    // the latest one
+	nonce    int32     // the op that leased it, + 1
+	deaths   int       // receives before it moved
+	src, dst *Settings // of its queue and of that for dead letters; nil: the queue is gone
+
+	received, deleted         int32 // by calls, in its queue
+	deadReceived, deadDeleted int32 // and in that for dead letters
+
+	undo  *undo
+	marks string // of calls with several effects: index of the op and whether it had its own here, 5 bytes each
+}
+
+// An undo is what a power loss may bring back.
+type undo struct {
+	before state
+	op     *Op
+}
+
+// same tells whether two states differ in nothing but the bound of time.
+func same(a, b *state) bool {
+	for {
+		x, y := *a, *b
+		x.at, x.undo, y.at, y.undo = 0, nil, 0, nil
+		switch {
+		case x != y:
+			return false
+		case a.undo == b.undo:
+			return true
+		case a.undo == nil || b.undo == nil || a.undo.op != b.undo.op:
+			return false
+		}
+		a, b = &a.undo.before, &b.undo.before
+	}
+}
+
+// settings are those that count for the message now.
+func (s *state) settings() *Settings {
+	if s.dead {
+		return s.dst
+	}
+	return s.src
+}
+
+func (s *state) String() string {
+	where := ""
+	if s.dead {
+		where = " in the dead-letter queue"
+	}
+	text := fmt.Sprintf("%v%s, receives %d, rewinds %d", s.kind, where, s.receives, s.rewinds)
+	if s.kind == delayed || s.kind == inactive {
+		text += fmt.Sprintf(", until %s", spanText(s.due))
+	}
+	return text
+}
+
+// A change is something that happens to a message by itself.
+type change struct {
+	when  span
+	after func(state) state
+}
+
+// next is the change that comes first, if one comes.
+func (s *state) next() (c change, ok bool) {
+	set := s.settings()
+	if set == nil || s.kind == absent || s.kind == gone || s.kind == moving {
+		return c, false
+	}
+	c = change{s.enqueued.add(set.Retention), expire}
+	sooner := func(when span, after func(state) state) {
+		if when.lo < c.when.lo || when.lo == c.when.lo && when.hi < c.when.hi {
+			c = change{when, after}
+		}
+	}
+	age, aged := s.age(set)
+	switch s.kind {
+	case delayed:
+		sooner(s.due, surface)
+		if aged {
+			sooner(age, move)
+		}
+	case active:
+		if aged {
+			sooner(age, move)
+		}
+	case inactive:
+		sooner(s.due, lapse)
+	case rewindable:
+		sooner(s.enqueued.add(set.Rewind), expire)
+	}
+	return c, true
+}
+
+// age is when the message is too old for its queue, if it can be.
+func (s *state) age(set *Settings) (span, bool) {
+	return s.base.add(set.MaxAge), set.MaxAge > 0 && !s.dead && s.base.lo != 0
+}
+
+func expire(s state) state {
+	s.kind = gone
+	return s
+}
+
+func surface(s state) state {
+	s.kind = active
+	if s.base.lo == 0 {
+		s.base = s.due
+	}
+	return s
+}
+
+// lapse is the end of a lease.
+func lapse(s state) state {
+	set := s.settings()
+	if age, aged := s.age(set); !s.dead && set.MaxReceives > 0 && s.receives >= set.MaxReceives || aged && age.lo <= s.at {
+		return move(s)
+	}
+	s.kind = active
+	return s
+}
+
+func move(s state) state {
+	s.dead, s.kind = true, active
+	s.deaths = s.receives
+	s.receives, s.rewinds, s.receipt, s.nonce = 0, 0, "", 0
+	s.first, s.base = span{}, span{}
+	s.id = ""
+	s.enqueued = span{s.at, 0} // the upper end is known when somebody looks
+	return s
+}
+
+// evolve returns the states that s may have become at some instant between lo and hi. late says that dead letters may
+// wait for room.
+func evolve(into []state, s state, lo, hi int64, late bool) []state {
+	if s.dead && s.enqueued.hi == never { // moved again after a crash, nobody knows when
+		s.enqueued.hi = max(hi, s.enqueued.lo)
+		n := len(into)
+		into = evolve(into, s, lo, hi, late)
+		for i := range into[n:] {
+			into[n+i].enqueued.hi = never
+		}
+		return into
+	}
+	for {
+		c, ok := s.next()
+		if !ok || c.when.lo > hi {
+			break
+		}
+		if c.when.hi > lo { // it may not have come yet
+			still := s
+			still.at = max(s.at, lo)
+			into = append(into, still)
+		}
+		was := s
+		s.at = max(s.at, c.when.lo)
+		if s.kind == inactive && s.undecided() {
+			other := s
+			other.kind = active
+			into = evolve(into, other, lo, hi, late)
+		}
+		s = c.after(s)
+		if s.dead && !was.dead {
+			s.enqueued.hi = max(hi, s.at)
+			if late {
+				was.kind, was.at = moving, max(s.at, lo)
+				into = append(into, was)
+			}
+		}
+	}
+	if s.kind == moving {
+		m := move(s)
+		m.enqueued.hi = max(hi, m.at)
+		m.at = max(m.at, lo)
+		into = append(into, m)
+		if hi >= s.enqueued.lo+s.retention() {
+			into = append(into, expire(s))
+		}
+	}
+	s.at = max(s.at, lo)
+	return append(into, s)
+}
+
+// undecided says that nobody can tell whether the age was over when the lease ended.
+func (s *state) undecided() bool {
+	set := s.settings()
+	age, aged := s.age(set)
+	return aged && !(set.MaxReceives > 0 && s.receives >= set.MaxReceives) && age.lo <= s.at && s.at < age.hi
+}
+
+func (s *state) retention() int64 {
+	if set := s.settings(); set != nil {
+		return set.Retention
+	}
+	return never
+}
+
+// mark notes whether a call had its effect on the message.
+func (s *state) mark(o *Op, had bool) {
+	b := [5]byte{byte(o.index), byte(o.index >> 8), byte(o.index >> 16), byte(o.index >> 24), 0}
+	if had {
+		b[4] = 1
+	}
+	s.marks += string(b[:])
+}
