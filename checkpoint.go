@@ -25,7 +25,7 @@ const blocksAHold = 8
 //
 // Without room for the index, or when it fails, it is left as it is: nothing is lost but time at the next Open.
 func (k *keeper) checkpoint() {
-	if k.shelf == nil {
+	if k.shelf == nil || k.spool.broken() != nil {
 		return
 	}
 	err := k.writeCheckpoint(time.Time{})
@@ -85,6 +85,9 @@ func (s *Spool) snapshotQueues() []*Queue {
 // writeCheckpoint is given up at the deadline, unless that is zero.
 func (k *keeper) writeCheckpoint(deadline time.Time) error {
 	s, sh := k.spool, k.shelf
+	if err := s.broken(); err != nil { // what memory has may not be what the log tells, and the index may be the reason
+		return fmt.Errorf("%w: %w", errSuspended, err)
+	}
 	if sh.index == nil {
 		if err := sh.fresh(); err != nil {
 			return fmt.Errorf("%w: %w", errSuspended, err)

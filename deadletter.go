@@ -60,9 +60,16 @@ func (s *Spool) moveOne(q *Queue, seq uint64) (pos store.Position, ok bool) {
 		again = !ok && t != nil && t.bring()
 	}
 	if !ok {
+		again := int64(retryMove)
+		if s.broken() != nil { // a spool that has stopped tries nothing again
+			again, err = never, nil
+		}
 		q.hold()
 		now := s.now()
-		q.st.stay(seq, after(now, int64(retryMove)))
+		q.st.stay(seq, after(now, again))
+		if b, off := q.st.locate(seq); b != nil && b.kind(off) == inactive {
+			b.entry(off).nonce = 0 // its lease is over: it is kept from everybody, the latest receiver included
+		}
 		q.unlock(now)
 		if err != nil && !errors.Is(err, store.ErrGone) {
 			s.log.Warn("dead-letter move put off", "queue", q.name, "error", err)

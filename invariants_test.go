@@ -383,8 +383,8 @@ func (c *checker) entries(b *block) (letters int64) {
 		if (e.kind == active || e.kind == rewindable) && e.due != 0 {
 			at("due %d", e.due)
 		}
-		if e.kind == inactive && (e.nonce == 0 || e.first == 0) {
-			at("leased without nonce %d or first receive %d", e.nonce, e.first)
+		if e.kind == inactive && e.nonce != 0 && e.first == 0 { // without a nonce it waits for a dead-letter move
+			at("leased with nonce %d and without a first receive", e.nonce)
 		}
 	}
 	if dead != b.dead {

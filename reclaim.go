@@ -16,6 +16,9 @@ import (
 //	2 the new start is durable               the new start; segments are freed
 //	3 segments are recycled or unlinked      the new start
 func (k *keeper) reclaim() {
+	if k.spool.broken() != nil {
+		return
+	}
 	if err := k.dropDead(); err != nil {
 		k.spool.log.Warn("no space given back", "error", err)
 	}
