@@ -48,7 +48,8 @@ type simDisk struct {
 		after int // calls that still succeed
 		err   error
 	} // guarded by mu
-	hit [simFaults]int // guarded by mu
+	hit   [simFaults]int // guarded by mu
+	first int64          // guarded by mu; when a fault was met first; 0: none has been
 }
 
 // simSleep sleeps for about d, until an instant that is nobody else's.
@@ -86,6 +87,9 @@ func (d *simDisk) fails(f simFault) error {
 	err := a.err
 	a.err = nil
 	d.hit[f]++
+	if d.first == 0 && f != faultGrow {
+		d.first = simNow()
+	}
 	return fmt.Errorf("%s: %w", simFaultNames[f], err)
 }
 
@@ -110,6 +114,9 @@ func (d *simDisk) Sync(upTo store.Position) error {
 	simSleep(time.Duration(took), simSyncs)
 	if err := d.fails(faultSync); err != nil {
 		d.Log.Fail(memlog.Sync, 0, err)
+	}
+	if *simLie && d.flush.IntN(3) == 0 {
+		return nil
 	}
 	err := d.Log.Sync(upTo)
 	simSleep(time.Duration(1000+d.flush.IntN(20_000)), simSyncs)
@@ -223,6 +230,16 @@ func (d *simDisk) crash(power bool, dir string, rng *rand.Rand) (*simDisk, error
 		}
 	}
 	return next, os.RemoveAll(d.dir)
+}
+
+// worked is the latest instant at which everything worked for certain.
+func (d *simDisk) worked() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.first != 0 {
+		return d.first
+	}
+	return simNow()
 }
 
 // hits counts the faults that were met.

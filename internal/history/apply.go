@@ -1,5 +1,8 @@
 package history
 
+// lateMost is how long a dead letter waits for room at most.
+const lateMost = 3600 * int64(1e9)
+
 // A reach is the instants at which a call may have had its effect.
 type reach struct {
 	lo, hi      int64
@@ -32,9 +35,17 @@ func (l *Log) apply(into []state, s state, t *track, o *Op, item int, r reach) (
 			into = append(into, s)
 		case o.Verb == Purge && s.kind == moving: // it may have been on its way already
 			into = append(into, s)
-		case o.Verb == Release && next.dead && !s.dead && s.released(o, r):
-			s.release(o, r)
-			into = append(into, l.changed(next, s, o, r))
+		case o.Verb == Release && next.dead && !s.dead:
+			if r.late {
+				waits := s
+				waits.kind = moving
+				into = append(into, l.changed(s, waits, o, r))
+			}
+			if s.released(o, r) {
+				given := s
+				given.release(o, r)
+				into = append(into, l.changed(s, given, o, r))
+			}
 		}
 	}
 	return into, why
@@ -42,7 +53,7 @@ func (l *Log) apply(into []state, s state, t *track, o *Op, item int, r reach) (
 
 // changed gives a state that a call led to what a power loss would bring back.
 func (l *Log) changed(before, s state, o *Op, r reach) state {
-	durable := r.fsync
+	durable := r.fsync && (o.outcome == OK || o.Verb == Send) // a message is seen only when its send is durable
 	switch o.Verb {
 	case Receive, Visibility, Release:
 		durable = r.leaseLevels
@@ -134,6 +145,12 @@ func (l *Log) effect(s state, t *track, o *Op, item int, r reach) (next state, o
 			next.src = set
 		} else {
 			next.dst = set
+		}
+		if s.dead && s.enqueued.hi == never { // whoever looked made it move
+			next.enqueued.hi = max(r.hi, s.enqueued.lo)
+			if r.late {
+				next.enqueued.hi += lateMost
+			}
 		}
 	case Peek:
 		return s.peeked(t, &o.Got[item], r)

@@ -94,8 +94,10 @@ func (l *Log) Check() Verdict {
 	for _, t := range c.tracks {
 		c.track(t)
 	}
-	c.compareTallies()
-	c.compareFates()
+	if len(c.verdict.Violations) == 0 { // what was followed to the end only
+		c.compareTallies()
+		c.compareFates()
+	}
 	c.verdict.Messages = len(c.tracks)
 	return c.verdict
 }
@@ -129,7 +131,7 @@ func (c *checker) frontiers() {
 					o.frontier.stamp = max(o.frontier.stamp, d.call)
 				}
 			}
-			o.frontier.time = o.begin - c.l.o.Lag
+			o.frontier.time = o.works - c.l.o.Lag
 			durable = durable[:0]
 		}
 	}
@@ -146,7 +148,7 @@ func (c *checker) solos() {
 	}
 	last, until := map[int]*Op{}, map[int]uint64{}
 	for _, o := range c.ops { // by call
-		if o.Queue == None || o.outcome == Refused && o.Receipt == "" {
+		if o.Queue == None || o.outcome == Barred || o.outcome == Refused && o.Receipt == "" {
 			continue // what was refused a receipt tells something about the message
 		}
 		g := group[o.Queue]
@@ -176,7 +178,7 @@ func (c *checker) queueLevels() {
 		}
 		switch o.Verb {
 		case Rewind, Purge, SetMeta, Drop, Found, Missing:
-			if o.outcome == Refused {
+			if o.without() {
 				continue
 			}
 			add(false)
@@ -226,7 +228,7 @@ func sortEvents(es []event) {
 func (c *checker) queueStarts() {
 	created := map[QueueID]*Op{}
 	for _, o := range c.ops {
-		if o.Verb == Create && o.outcome != Refused {
+		if o.Verb == Create && !o.without() {
 			created[o.Queue] = o
 		}
 	}

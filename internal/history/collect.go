@@ -9,7 +9,7 @@ func (c *checker) collect() {
 		if o.outcome == Unknown {
 			c.verdict.Unknown++
 		}
-		if o.Verb != Send || o.outcome == Refused {
+		if o.Verb != Send || o.without() {
 			continue
 		}
 		for i, m := range o.Sent {
@@ -34,8 +34,8 @@ func (c *checker) collect() {
 		}
 	}
 	for _, o := range c.ops {
-		switch o.Verb {
-		case Delete, Visibility, Release:
+		switch {
+		case o.Receipt != "" && o.outcome != Barred:
 			if t := receipts[o.Receipt]; t != nil && (o.Queue == t.queue || o.Queue == t.target) {
 				c.name(t, o, 0)
 			} else if o.outcome == OK {

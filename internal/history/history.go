@@ -16,6 +16,7 @@ package history
 import (
 	"fmt"
 	"hash/fnv"
+	"iter"
 	"sync"
 )
 
@@ -35,7 +36,7 @@ const (
 	Drop                   // Queue
 	Peek                   // Queue, Max; Got
 	Look                   // Queue; Counts
-	Found                  // Queue, Settings: what was there after a crash
+	Found                  // Queue, Settings: what was there after a crash, when somebody looked at it
 	Missing                // Queue: it was not there after a crash
 	Sync                   // everything acknowledged is durable
 	Crash                  // Power: the machine died; otherwise the process. Calls under way have an unknown outcome.
@@ -53,7 +54,8 @@ type Outcome uint8
 const (
 	Pending Outcome = iota // it has not returned
 	OK                     // it had its effect
-	Refused                // it had none
+	Refused                // it had none; of a call with a receipt: because of the receipt
+	Barred                 // it had none, for a reason of no message: the spool is closed, there is no room
 	Unknown                // it had its effect or none
 )
 
@@ -124,7 +126,11 @@ type Op struct {
 	begin, end int64
 	solo       bool // no other call on its queue, on its dead-letter queue or on those that feed it overlapped it
 	frontier   frontier
+	works      int64 // of a crash
 }
+
+// without says that the call had no effect.
+func (o *Op) without() bool { return o.outcome == Refused || o.outcome == Barred }
 
 // Options of a history.
 type Options struct {
@@ -133,7 +139,7 @@ type Options struct {
 	DurableReceives bool  // so do receives and changes of visibility
 	Lag             int64 // ns: how old a change may be that a power loss undoes; 0 means a second
 	Slack           int64 // ns: how far the spool's clock may be from that of the history
-	LateMoves       bool  // dead letters may wait for room
+	LateMoves       bool  // dead letters may wait for room, up to an hour
 }
 
 // A Log is the record of a history. Its methods may be called by any number of goroutines.
@@ -185,20 +191,23 @@ func (l *Log) Call(o *Op, now int64) {
 	l.ops = append(l.ops, o)
 }
 
-// Return records how a call ended. What returns after the crash that it died in stays unknown: nobody was told.
-func (l *Log) Return(o *Op, outcome Outcome, now int64) {
+// Return records how a call ended, and answers true. It answers false for what returns after the crash that it died in:
+// that stays unknown, and nobody may make use of what it returned.
+func (l *Log) Return(o *Op, outcome Outcome, now int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if o.outcome != Pending || o.call == 0 {
-		return
+		return false
 	}
 	l.stamp++
 	o.ret, o.end, o.outcome = l.stamp, now, outcome
+	return true
 }
 
-// Crashed records a crash: it happens to every call that is under way, at one instant.
-func (l *Log) Crashed(power bool, now int64) {
-	c := &Op{Verb: Crash, Queue: None, Power: power}
+// Crashed records a crash: it happens to every call that is under way, at one instant. works is the latest instant at
+// which the store was known to work: what was written since may not have been made durable in the background.
+func (l *Log) Crashed(power bool, now, works int64) {
+	c := &Op{Verb: Crash, Queue: None, Power: power, works: works}
 	l.Call(c, now)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -230,7 +239,12 @@ func (l *Log) Hash() uint64 {
 	var sum uint64
 	for _, o := range l.ops {
 		h := fnv.New64a()
-		fmt.Fprintln(h, o.begin, o.end, o.outcome, l.text(o))
+		fmt.Fprintln(h, o.begin, o.end, o.outcome)
+		if o.outcome != OK {
+			sum += h.Sum64()
+			continue
+		}
+		fmt.Fprintln(h, l.text(o))
 		for _, d := range o.Got {
 			fmt.Fprintln(h, d.ID, d.Body, d.Receipt, d.Enqueued, d.FirstReceived, d.Visible, d.Receives, d.Rewinds)
 		}
@@ -245,4 +259,17 @@ func (l *Log) Len() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.ops)
+}
+
+// Lines is the whole history to read, a line for each call, in the order of their begins.
+func (l *Log) Lines() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for _, o := range l.ops {
+			if !yield(l.line(o)) {
+				return
+			}
+		}
+	}
 }

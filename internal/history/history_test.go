@@ -248,13 +248,24 @@ func (p *play) step(a *actor) {
 		p.effect(a)
 	default:
 		p.returns(a)
+		return
+	}
+	if a.done && (len(a.op.Sent) > 1 && p.rng.IntN(6) == 0 || a.op.N > 1 && p.rng.IntN(2) == 0) {
+		p.crash() // in the middle of what has several effects
 	}
 }
 
 func (p *play) effect(a *actor) {
 	p.toy.advance()
+	if p.toy.moved && p.toy.fsync { // nobody sees a move that is not durable
+		p.toy.stable(p.toy.record())
+	}
+	p.toy.moved = false
 	a.out, a.done = a.effect(), true
 	a.record = p.toy.record()
+	if a.op.Verb == Send && p.toy.fsync && p.toy.bug != "a send, a delete or a purge acknowledged and not durable" {
+		p.toy.stable(a.record) // nobody sees a message that is not durable
+	}
 }
 
 func (p *play) returns(a *actor) {
@@ -285,7 +296,7 @@ func (p *play) finish() {
 
 func (p *play) crash() {
 	power := p.rng.IntN(2) == 0
-	p.l.Crashed(power, p.toy.now)
+	p.l.Crashed(power, p.toy.now, p.toy.now)
 	p.toy.crash(power, p.rng.IntN)
 	for _, a := range p.actors {
 		*a = actor{}

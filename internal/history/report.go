@@ -59,7 +59,7 @@ func (l *Log) line(o *Op) string {
 	switch o.outcome {
 	case OK:
 		end = instant(o.end)
-	case Refused:
+	case Refused, Barred:
 		end = instant(o.end) + " refused"
 	case Unknown:
 		end = instant(o.end) + " unknown"
@@ -87,13 +87,19 @@ func (l *Log) excerpt(t *track, failed *Op, configs []config) string {
 		}
 		switch o.Verb {
 		case Rewind, Purge, SetMeta, Drop, Missing, Create:
-			return o.outcome != Refused
+			return !o.without()
 		}
 		return o.Verb == Receive && o.outcome == Unknown
 	}
 	var lines []string
+	set := map[QueueID]*Op{} // what each queue was set to when the message was sent
 	for _, o := range l.ops {
-		if o.call < t.send.call && o.Verb != Create && o.Verb != SetMeta || !concerns(o) && o != failed {
+		if o.call < t.send.call && (o.Verb == Create || o.Verb == SetMeta) && concerns(o) {
+			set[o.Queue] = o
+		}
+	}
+	for _, o := range l.ops {
+		if o.call < t.send.call && set[o.Queue] != o || !concerns(o) && o != failed {
 			continue
 		}
 		line := l.line(o)

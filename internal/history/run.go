@@ -200,11 +200,12 @@ func (r *run) returned(e event) {
 	}
 }
 
-// add adds a config unless it is there, or one that differs in nothing but an earlier bound of time.
+// add adds a config unless it is there, or one that differs in nothing but the bound of time and what it is known by.
 func add(list []config, c config) []config {
 	for i := range list {
 		if list[i].done == c.done && same(&list[i].s, &c.s) {
 			list[i].s.at = min(list[i].s.at, c.s.at)
+			list[i].s.marks = common(list[i].s.marks, c.s.marks)
 			return list
 		}
 	}
@@ -233,17 +234,16 @@ func (r *run) crash(o *Op) {
 	}
 	var kept []config
 	for _, cfg := range todo {
-		for p, other := range r.pending {
-			if other.op != nil && cfg.done&(1<<p) == 0 {
-				r.without(&cfg.s, other)
-			}
-		}
 		chain := r.undone(cfg.s, o)
 		for n := range len(chain) + 1 {
 			s := cfg.s
 			if n > 0 {
 				s = chain[n-1].before
-				s.marks = cfg.s.marks
+			}
+			for p, other := range r.pending {
+				if other.op != nil && cfg.done&(1<<p) == 0 {
+					r.without(&s, other)
+				}
 			}
 			for k := len(chain) - 1; k >= 0; k-- {
 				if chain[k].op.Verb != Peek {
@@ -316,6 +316,14 @@ func (r *run) unnamed(o *Op) {
 	for _, cfg := range r.configs {
 		var buf [8]state
 		other := false
+		if set := r.settingsOf(o.Queue, &cfg.s); o.Verb == Receive && len(o.Got) > 0 && set != nil {
+			v := o.Visibility
+			if v == 0 {
+				v = set.Visibility
+			}
+			lo = o.Got[0].Visible - v // the instant at which it took them
+			hi = lo
+		}
 		for _, s := range evolve(buf[:0], cfg.s, lo, hi, r.l.o.LateMoves) {
 			here := s.sent && (o.Queue == r.t.queue) != s.dead
 			other = other || !here || s.kind != active || s.enqueued.hi >= last
@@ -334,6 +342,14 @@ func (r *run) unnamed(o *Op) {
 	default:
 		r.fail(o, "it was active all the time, and a receive passed it over")
 	}
+}
+
+// settingsOf are those of a queue that the message has to do with.
+func (r *run) settingsOf(q QueueID, s *state) *Settings {
+	if q == r.t.queue {
+		return s.src
+	}
+	return s.dst
 }
 
 func (o *Options) grace() int64 {

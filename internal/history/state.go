@@ -50,7 +50,7 @@ type state struct {
 	deadReceived, deadDeleted int32 // and in that for dead letters
 
 	undo  *undo
-	marks string // of calls with several effects: index of the op and whether it had its own here, 5 bytes each
+	marks string // of calls with several effects: index of the op and whether it had its own here, markSize bytes each
 }
 
 // An undo is what a power loss may bring back.
@@ -59,11 +59,17 @@ type undo struct {
 	op     *Op
 }
 
-// same tells whether two states differ in nothing but the bound of time.
+// same tells whether two states differ in nothing but the bound of time and the marks.
 func same(a, b *state) bool {
-	for {
+	for top := true; ; top = false {
+		if a.kind != b.kind || a.due != b.due || a.enqueued != b.enqueued {
+			return false // what differs most often
+		}
 		x, y := *a, *b
 		x.at, x.undo, y.at, y.undo = 0, nil, 0, nil
+		if top {
+			x.marks, y.marks = "", ""
+		}
 		switch {
 		case x != y:
 			return false
@@ -236,9 +242,28 @@ func (s *state) retention() int64 {
 	return never
 }
 
+// common are the marks that both have.
+func common(a, b string) string {
+	if a == b {
+		return a
+	}
+	both := ""
+	for ; a != ""; a = a[markSize:] {
+		for rest := b; rest != ""; rest = rest[markSize:] {
+			if a[:markSize] == rest[:markSize] {
+				both += a[:markSize]
+				break
+			}
+		}
+	}
+	return both
+}
+
+const markSize = 5
+
 // mark notes whether a call had its effect on the message.
 func (s *state) mark(o *Op, had bool) {
-	b := [5]byte{byte(o.index), byte(o.index >> 8), byte(o.index >> 16), byte(o.index >> 24), 0}
+	b := [markSize]byte{byte(o.index), byte(o.index >> 8), byte(o.index >> 16), byte(o.index >> 24), 0}
 	if had {
 		b[4] = 1
 	}

@@ -191,12 +191,12 @@ func (r *run) fates() {
 		return
 	}
 	first := r.configs[0].s.marks
-	for i := 0; i+5 <= len(first); i += 5 {
-		mark, sure := first[i:i+5], true
+	for i := 0; i < len(first); i += markSize {
+		mark, sure := first[i:i+markSize], true
 		for _, cfg := range r.configs[1:] {
 			found := false
-			for j := 0; j+5 <= len(cfg.s.marks); j += 5 {
-				found = found || cfg.s.marks[j:j+5] == mark
+			for j := 0; j < len(cfg.s.marks); j += markSize {
+				found = found || cfg.s.marks[j:j+markSize] == mark
 			}
 			sure = sure && found
 		}

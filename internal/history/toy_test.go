@@ -15,6 +15,7 @@ type toy struct {
 	records []toyState // after each change
 	times   []int64
 	synced  int // of records, that many survive power loss
+	moved   bool
 }
 
 type toyState struct {
@@ -223,6 +224,7 @@ func (t *toy) leaseEnds(q *toyQueue, m *toyMessage, at, after int64) {
 
 func (t *toy) move(q *toyQueue, m *toyMessage, at int64) {
 	d := &t.queues[1]
+	t.moved = true
 	copies := 1
 	if t.is("a dead letter arrives twice", 3) {
 		copies = 2
