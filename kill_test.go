@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -119,6 +120,7 @@ type killOrders struct {
 	Dir        string
 	Durability spool.Durability
 	Small      bool
+	Receives   bool // durable, too
 	Seed       uint64
 	Next       [killWorkers]int      // number of the next body
 	Receipts   [killWorkers][]string // good ones, of earlier processes
@@ -303,9 +305,16 @@ type killer struct {
 	small      bool
 	rng        *rand.Rand
 	workers    []*killTrack
+	power      *killPower // nil: the process dies, otherwise its machine
 
 	early, acknowledged, inFlight, done int
 	history                             []string
+}
+
+// A killPower is a disk that loses its power, and gets it back.
+type killPower struct {
+	lose, back func() error
+	lost       atomic.Bool
 }
 
 func (k *killer) fatalf(format string, args ...any) {
@@ -314,7 +323,7 @@ func (k *killer) fatalf(format string, args ...any) {
 }
 
 func (k *killer) cycle(c int) {
-	orders := killOrders{Dir: k.dir, Durability: k.durability, Small: k.small, Seed: k.rng.Uint64()}
+	orders := killOrders{Dir: k.dir, Durability: k.durability, Small: k.small, Receives: k.power != nil, Seed: k.rng.Uint64()}
 	for i, w := range k.workers {
 		w.found = false
 		orders.Next[i], orders.Receipts[i] = w.next, w.receipts
@@ -345,10 +354,19 @@ func (k *killer) cycle(c int) {
 	if err := cmd.Start(); err != nil {
 		k.t.Fatal(err)
 	}
+	defer cmd.Wait() // it is killed by then; after a failure it lives on and holds its files
+	defer cmd.Process.Kill()
 	in.Close()
 
 	// Most processes are let tell what they found and work for a while; some die while they start.
-	kill := func() { cmd.Process.Kill() }
+	kill := func() {
+		if p := k.power; p != nil && !p.lost.Swap(true) {
+			if err := p.lose(); err != nil {
+				k.t.Errorf("power loss: %v", err)
+			}
+		}
+		cmd.Process.Kill()
+	}
 	timer := time.AfterFunc(time.Minute, kill)
 	if c > 0 && k.rng.IntN(4) == 0 {
 		timer.Reset(time.Duration(k.rng.IntN(int(40 * time.Millisecond))))
@@ -382,6 +400,12 @@ func (k *killer) cycle(c int) {
 	timer.Stop()
 	kill()
 	err = cmd.Wait()
+	if p := k.power; p != nil {
+		if err := p.back(); err != nil {
+			k.t.Fatalf("power back: %v", err)
+		}
+		p.lost.Store(false)
+	}
 	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != -1 || stderr.Len() > 0 {
 		k.fatalf("cycle %d: child ended by itself: %v\n%s", c, err, stderr.String())
 	}
@@ -433,6 +457,7 @@ func killParts(op *killOp) (parts []*killOp) {
 func (k *killer) event(c int, e killEvent) {
 	w := k.workers[e.Worker]
 	switch {
+	case e.Err != "" && k.power != nil && k.power.lost.Load(): // as it should be
 	case e.Err != "":
 		k.fatalf("cycle %d: worker %d: %s", c, e.Worker, e.Err)
 	case e.Found != nil:
@@ -573,8 +598,8 @@ func killSee(d *spool.Delivery) (killMessage, error) {
 }
 
 // killOpen opens a spool; a small one moves through many segments and checkpoints, which take gigabytes otherwise.
-func killOpen(dir string, d spool.Durability, small bool) (*spool.Spool, error) {
-	options := []spool.Option{spool.WithDurability(d)}
+func killOpen(dir string, d spool.Durability, small bool, more ...spool.Option) (*spool.Spool, error) {
+	options := append(more, spool.WithDurability(d))
 	if small {
 		options = append(options, spool.WithSizes(64<<10, 100<<10))
 	}
@@ -665,7 +690,11 @@ func killChild() {
 		tell(killEvent{Worker: worker, Err: err.Error()})
 		select {} // until killed
 	}
-	s, err := killOpen(orders.Dir, orders.Durability, orders.Small)
+	var more []spool.Option
+	if orders.Receives {
+		more = append(more, spool.WithDurableReceives())
+	}
+	s, err := killOpen(orders.Dir, orders.Durability, orders.Small, more...)
 	if err != nil {
 		fail(0, err)
 	}
