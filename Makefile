@@ -10,6 +10,7 @@ COUNT     ?= 6
 PEERFLAGS ?=
 RACEFLAGS ?=
 PAGINGFLAGS ?=
+TORTUREFLAGS ?=
 N         ?= 10000000
 PLATFORMS := linux/amd64 linux/arm64 linux/386 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 
@@ -17,7 +18,7 @@ PLATFORMS := linux/amd64 linux/arm64 linux/386 darwin/amd64 darwin/arm64 windows
 MODULES = $(sort $(patsubst %/go.mod,%,$(shell find . -name go.mod -not -path '*/testdata/*' -not -path '*/vendor/*')))
 
 .DEFAULT_GOAL := help
-.PHONY: help check static fmt vet staticcheck cross tidy test race paging backlog browser fuzz bench bench-baseline bench-compare bench-peers bench-servers
+.PHONY: help check static fmt vet staticcheck cross tidy test race paging backlog browser fuzz torture torture-ci bench bench-baseline bench-compare bench-peers bench-servers
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +73,12 @@ fuzz: ## each fuzz target for FUZZTIME (5s)
 			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" </dev/null; \
 		done; \
 	done
+
+torture-ci: ## each row of docs/reliability.md once, in its short form; TORTUREFLAGS=-record to keep the numbers
+	$(GO) run ./internal/torture -ci $(TORTUREFLAGS)
+
+torture: ## each row of docs/reliability.md in full, recorded; takes days, can be stopped and started again
+	$(GO) run ./internal/torture $(TORTUREFLAGS)
 
 bench: ## the benchmarks that match BENCH (all)
 	$(GO) test -run '^$$' -bench '$(BENCH)' ./...

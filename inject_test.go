@@ -18,7 +18,10 @@ import (
 	"github.com/spoolmq/spool"
 )
 
-var injectMost = flag.Int("spool.inject.most", 3, "TestInject fails the first so many calls of each kind, one a run; 0 = all of them")
+var (
+	injectMost    = flag.Int("spool.inject.most", 3, "TestInject fails the first so many calls of each kind, one a run; 0 = all of them")
+	injectControl = flag.Bool("spool.inject.control", false, "a control: the script of TestInject takes an unknown outcome for success, and must fail")
+)
 
 func init() { children["inject"] = injectChild }
 
@@ -59,7 +62,7 @@ func injectRun(t *testing.T, call, errno string, n int) bool {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "strace", "-f", "-qq", "-o", trace, "-e", "trace="+call,
 		"-e", fmt.Sprintf("inject=%s:error=%s:when=%d", call, errno, n+injectBefore[call]), os.Args[0])
-	cmd.Env = append(os.Environ(), childEnv+"=inject", "SPOOL_TEST_DIR="+dir)
+	cmd.Env = append(os.Environ(), childEnv+"=inject", "SPOOL_TEST_DIR="+dir, fmt.Sprint("SPOOL_TEST_LIE=", *injectControl))
 	var out, bad bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &bad
 	if err := cmd.Run(); err != nil {
@@ -153,6 +156,10 @@ func injectChild() {
 	if err != nil {
 		return
 	}
+	sentMaybe, deletedMaybe := "maybe", "maybe"
+	if os.Getenv("SPOOL_TEST_LIE") == "true" {
+		sentMaybe, deletedMaybe = "sent", "deleted"
+	}
 	rng := rand.New(rand.NewPCG(1, 1))
 	for i := range 200 {
 		if rng.IntN(2) == 0 {
@@ -160,7 +167,7 @@ func injectChild() {
 			if _, err := q.Send(ctx, spool.Message{Body: []byte(body)}); err == nil {
 				fmt.Println("sent", body)
 			} else if errors.Is(err, spool.ErrStoreFailed) {
-				fmt.Println("maybe", body)
+				fmt.Println(sentMaybe, body)
 			}
 			continue
 		}
@@ -172,7 +179,7 @@ func injectChild() {
 		case err == nil:
 			fmt.Println("deleted", string(d.Body))
 		case errors.Is(err, spool.ErrStoreFailed):
-			fmt.Println("maybe", string(d.Body))
+			fmt.Println(deletedMaybe, string(d.Body))
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -28,8 +29,9 @@ import (
 // not, and what the next process finds must be the one state or the other: all of a call or nothing of it.
 
 var (
-	killCycles = flag.Int("spool.kill.cycles", 0, "kills of TestKill for each durability (0: 20)")
-	killSeed   = flag.Uint64("spool.kill.seed", 0, "seed of TestKill; 0 draws one")
+	killCycles  = flag.Int("spool.kill.cycles", 0, "kills of TestKill for each durability (0: 20)")
+	killControl = flag.Bool("spool.kill.control", false, "a control: the end of the log is lost with each kill of TestKill, which must fail")
+	killSeed    = flag.Uint64("spool.kill.seed", 0, "seed of TestKill; 0 draws one")
 )
 
 const (
@@ -335,6 +337,9 @@ func (k *killer) cycle(c int) {
 	if err != nil {
 		k.t.Fatal(err)
 	}
+	if *killControl {
+		killTail(k.t, k.dir)
+	}
 	if k.rng.IntN(6) == 0 {
 		if _, err := dropIndex(k.dir); err != nil {
 			k.t.Fatal(err)
@@ -425,6 +430,33 @@ func (k *killer) cycle(c int) {
 			w.possible = append(w.possible, with)
 		}
 		w.op = nil
+	}
+}
+
+// killTail loses the last 2,000 bytes of the log.
+func killTail(t *testing.T, dir string) {
+	t.Helper()
+	var last damageFile
+	var newest time.Time
+	for _, f := range damageFiles(t, dir) {
+		info, err := os.Stat(filepath.Join(dir, f.name))
+		if err != nil || damageIndexDir(f.name) || f.size < 16<<10 || info.ModTime().Before(newest) {
+			continue
+		}
+		last, newest = f, info.ModTime()
+	}
+	if last.size == 0 {
+		return
+	}
+	name := filepath.Join(dir, last.name)
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := len(bytes.TrimRight(data, "\x00"))
+	clear(data[max(0, end-2000):end])
+	if err := os.WriteFile(name, data, 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -28,6 +28,7 @@ import (
 var (
 	modelSteps = flag.Int("spool.model.steps", 0, "operations of TestModel against the model (0: 100000, 10000 with -short or -race)")
 	modelSeed  = flag.Uint64("spool.model.seed", 0, "seed of TestModel and TestModelDisk; 0 draws one")
+	modelWrong = flag.Bool("spool.model.wrong", false, "a control: the model forgets some deletes, and the tests of the model must fail")
 	modelOnly  = flag.Int("spool.model.run", -1, "make only this run of the seed, and print what it does as it goes")
 )
 
@@ -1186,7 +1187,7 @@ func (r *modelRunner) delete(op modelOp) error {
 	if err := wantFailure(err, want...); err != nil {
 		return err
 	}
-	if err == nil {
+	if err == nil && !(*modelWrong && op.n[5]%10 == 0) {
 		q.m.Delete(h.r)
 	}
 	return r.settle(true)

@@ -1,0 +1,216 @@
+// Command torture runs the campaigns by which docs/reliability.md proves what is promised: each row with its numbers, and
+// with the guard switched off, which must fail. It prints one line a row and appends one line a campaign to
+// docs/reliability/runs.jsonl, which nobody else writes.
+//
+//	go run ./internal/torture -ci       each row once, in its short form; nothing is recorded without -record
+//	go run ./internal/torture           each row until the programme is fulfilled; resumes where it was stopped
+//	go run ./internal/torture -table    the totals, as the documentation has them
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spoolmq/spool/internal/torture/record"
+)
+
+var (
+	ci      = flag.Bool("ci", false, "each row once, in its short form")
+	keep    = flag.Bool("record", false, "with -ci: record what was run")
+	only    = flag.String("row", "", "this row only")
+	table   = flag.Bool("table", false, "print the totals and do nothing else")
+	fuzzFor = flag.Duration("fuzz", 0, "time of each fuzz target (0: 2s with -ci, 1h without)")
+)
+
+func main() {
+	flag.Parse()
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "torture:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	code, err := record.Code(".")
+	if err != nil {
+		return err
+	}
+	lines, err := record.Read(".")
+	if err != nil {
+		return err
+	}
+	if *table {
+		fmt.Print(record.Table(lines, code))
+		return nil
+	}
+	commit, dirty := tree()
+	bad := 0
+	for _, r := range rows {
+		if *only != "" && r.name != *only {
+			continue
+		}
+		for again := true; again; again = !*ci && r.left(lines, code) && bad == 0 {
+			l := r.campaign()
+			l.Row, l.Commit, l.Dirty, l.Code = r.name, commit, dirty, code
+			fmt.Println(summary(l))
+			if l.Result == "failed" {
+				bad++
+			}
+			lines = append(lines, l)
+			if !*ci || *keep {
+				if err := record.Append(".", l); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if bad > 0 {
+		return fmt.Errorf("%d campaigns failed", bad)
+	}
+	return nil
+}
+
+// left tells whether the row wants another campaign.
+func (r *row) left(lines []record.Line, code string) bool {
+	if r.absent != "" || r.most == 0 {
+		return false
+	}
+	if last := lines[len(lines)-1]; last.Dirty || last.Result == "skipped" {
+		return false // more of these count for nothing
+	}
+	t := record.Sum(lines, r.name, code)
+	switch r.of {
+	case "operations":
+		return t.Operations < r.most
+	case "crashes":
+		return t.Crashes < r.most
+	}
+	return int64(t.Campaigns) < r.most
+}
+
+func summary(l record.Line) string {
+	text := fmt.Sprintf("%-12s %-7s %9d operations %6d crashes %6d faults; control: %s; %.0f s", l.Row, l.Result, l.Operations, l.Crashes, l.Faults, l.Control, l.Seconds)
+	if l.Why != "" {
+		text += "; " + l.Why
+	}
+	return text
+}
+
+// campaign runs the row once, and its control.
+func (r *row) campaign() (l record.Line) {
+	begun := time.Now()
+	defer func() { l.Seconds = time.Since(begun).Round(time.Second / 10).Seconds() }()
+	l.Control = "none"
+	switch {
+	case r.absent != "":
+		l.Result, l.Why = "skipped", r.absent
+		return l
+	case r.fuzz:
+		return fuzz()
+	}
+	args := r.full
+	if *ci {
+		args = r.ci
+	}
+	if r.seed != "" {
+		l.Seed = rand.Uint64() >> 16
+		args = append(args[:len(args):len(args)], fmt.Sprintf("-%s=%d", r.seed, l.Seed))
+	}
+	out, err := r.test1(args, &l)
+	l.Operations, l.Crashes, l.Faults = number(out, r.counts.operations), number(out, r.counts.crashes), number(out, r.counts.faults)
+	switch skip := skipped(out); {
+	case err != nil:
+		l.Result, l.Why = "failed", err.Error()
+		os.Stdout.Write(out)
+		return l
+	case skip != "":
+		l.Result, l.Why = "skipped", skip
+		return l
+	}
+	l.Result = "ok"
+	switch {
+	case r.proof != "":
+		l.Control = r.proof
+	case r.control != nil:
+		_, err := r.test1(r.control, &record.Line{})
+		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+			l.Control = record.ControlBites
+		} else {
+			l.Result, l.Control = "failed", fmt.Sprintf("did not fail: %v", err)
+		}
+	}
+	return l
+}
+
+// test1 runs go test.
+func (r *row) test1(args []string, l *record.Line) ([]byte, error) {
+	all := []string{"test", "-count=1", "-timeout=6h", "-v", "-run", r.test, r.pkg, "-args"}
+	all = append(all, args...)
+	l.Command = "go " + strings.Join(all, " ")
+	return exec.Command("go", all...).CombinedOutput()
+}
+
+// number adds up what a pattern finds.
+func number(out []byte, pattern string) (n int64) {
+	if pattern == "" {
+		return 0
+	}
+	for _, m := range regexp.MustCompile(pattern).FindAllSubmatch(out, -1) {
+		v, err := strconv.ParseInt(string(m[1]), 10, 64)
+		if err == nil {
+			n += v
+		}
+	}
+	return n
+}
+
+// skipped is the reason why a test was not run, if none was.
+func skipped(out []byte) string {
+	if bytes.Contains(out, []byte("--- PASS")) {
+		return ""
+	}
+	m := regexp.MustCompile(`(?m)^\s+\S+_test\.go:\d+: (.*)$`).FindAllSubmatch(out, -1)
+	if !bytes.Contains(out, []byte("--- SKIP")) || len(m) == 0 {
+		return "no test was run"
+	}
+	return string(m[len(m)-1][1])
+}
+
+// fuzz runs every fuzz target for a while.
+func fuzz() (l record.Line) {
+	d := *fuzzFor
+	if d == 0 {
+		d = time.Hour
+		if *ci {
+			d = 2 * time.Second
+		}
+	}
+	l.Control = "none"
+	l.Command = "make fuzz FUZZTIME=" + d.String()
+	out, err := exec.Command("make", "--no-print-directory", "fuzz", "FUZZTIME="+d.String()).CombinedOutput()
+	l.Operations = number(out, `elapsed: [^\n]*execs: (\d+) [^\n]*\n(?:PASS|ok)`)
+	if l.Result = "ok"; err != nil {
+		l.Result, l.Why = "failed", err.Error()
+		os.Stdout.Write(out)
+	}
+	return l
+}
+
+// tree is the commit, and whether the files differ from it. What the harness records makes no difference.
+func tree() (commit string, dirty bool) {
+	out, err := exec.Command("git", "rev-parse", "--short=12", "HEAD").Output()
+	if err != nil {
+		return "unknown", true
+	}
+	changed, err := exec.Command("git", "status", "--porcelain", "--", ".", ":!"+record.File, ":!docs/reliability.md").Output()
+	return strings.TrimSpace(string(out)), err != nil || len(changed) > 0
+}
