@@ -65,16 +65,27 @@ func injectRun(t *testing.T, call, errno string, n int) bool {
 	cmd.Env = append(os.Environ(), childEnv+"=inject", "SPOOL_TEST_DIR="+dir, fmt.Sprint("SPOOL_TEST_LIE=", *injectControl))
 	var out, bad bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &bad
-	if err := cmd.Run(); err != nil {
-		t.Errorf("%s: the process ended with %v\n%.2000s", what, err, bad.String())
-		return false
-	}
+	ended := cmd.Run()
 	text, err := os.ReadFile(trace)
 	if err != nil {
 		t.Fatal(err)
 	}
+	at := bytes.Index(text, []byte("(INJECTED)"))
+	line := text[bytes.LastIndexByte(text[:max(at, 0)], '\n')+1:]
+	switch {
+	case ended == nil:
+	case call == "openat" && at >= 0 && !bytes.Contains(line[:max(0, bytes.IndexByte(line, '\n'))], []byte(base)):
+		return true // it was a file of the runtime
+	case call == "openat" && bytes.Contains(bad.Bytes(), []byte("DISCARD")):
+		// Badger ends the process when a file that is there cannot be opened: docs/reliability.md says so.
+		t.Logf("%s: Badger ended the process", what)
+		return true
+	default:
+		t.Errorf("%s: the process ended with %v\n%.2000s", what, ended, bad.String())
+		return false
+	}
 	injectJudge(t, what, dir, out.String())
-	return bytes.Contains(text, []byte("(INJECTED)"))
+	return at >= 0
 }
 
 // injectJudge compares what the process was told with what is there.

@@ -83,6 +83,10 @@ func powerDisk(t *testing.T) (dir string, p *killPower) {
 			t.Error(err)
 		}
 	})
+	if err := os.Mkdir(filepath.Join(mount, "spool"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	unix.Sync()
 	return filepath.Join(mount, "spool"), &killPower{
 		lose: func() error {
 			f, err := os.Open(mount)

@@ -173,7 +173,7 @@ func prepare(dir string) (found verified, err error) {
 	if err != nil {
 		return found, err
 	}
-	return found, errors.Join(s.cutLogs(), s.removeEmpty())
+	return found, errors.Join(s.cutLogs(), s.removeEmpty(), makeDiscard(dir))
 }
 
 // start opens Badger and makes sure that it found what verify found.
