@@ -4,7 +4,7 @@
 //
 //	go run ./internal/torture -ci       each row once, in its short form; nothing is recorded without -record
 //	go run ./internal/torture           each row until the programme is fulfilled; resumes where it was stopped
-//	go run ./internal/torture -table    the totals, as the documentation has them
+//	go run ./internal/torture -table    the totals, as the documentation has them; -docs puts them there
 package main
 
 import (
@@ -28,6 +28,7 @@ var (
 	keep    = flag.Bool("record", false, "with -ci: record what was run")
 	only    = flag.String("row", "", "this row only")
 	table   = flag.Bool("table", false, "print the totals and do nothing else")
+	docs    = flag.Bool("docs", false, "write the totals into docs/reliability.md and do nothing else")
 	fuzzFor = flag.Duration("fuzz", 0, "time of each fuzz target (0: 2s with -ci, 1h without)")
 )
 
@@ -51,6 +52,9 @@ func run() error {
 	if *table {
 		fmt.Print(record.Table(lines, code))
 		return nil
+	}
+	if *docs {
+		return record.WriteDocs(".", lines, code)
 	}
 	commit, dirty := tree()
 	bad := 0

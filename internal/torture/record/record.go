@@ -16,6 +16,9 @@ import (
 // File is where the lines are, in the root of the module.
 const File = "docs/reliability/runs.jsonl"
 
+// Docs is the page that has the totals.
+const Docs = "docs/reliability.md"
+
 // A Line is one campaign. Only the harness writes lines.
 type Line struct {
 	Row        string  `json:"row"`
@@ -138,4 +141,20 @@ func Table(lines []Line, code string) string {
 		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d | %d |\n", row, t.Campaigns, t.Failed, t.Operations, t.Crashes, t.Faults, t.Controls)
 	}
 	return b.String()
+}
+
+// WriteDocs puts the totals into the documentation.
+func WriteDocs(root string, lines []Line, code string) error {
+	const begin, end = "<!-- totals -->\n", "<!-- end -->"
+	name := filepath.Join(root, Docs)
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	before, rest, ok := strings.Cut(string(text), begin)
+	_, after, closed := strings.Cut(rest, end)
+	if !ok || !closed {
+		return fmt.Errorf("%s: no place for the totals", Docs)
+	}
+	return os.WriteFile(name, []byte(before+begin+"\n"+Table(lines, code)+"\n"+end+after), 0o644)
 }
