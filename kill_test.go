@@ -315,8 +315,9 @@ type killer struct {
 
 // A killPower is a disk that loses its power, and gets it back.
 type killPower struct {
-	lose, back func() error
-	lost       atomic.Bool
+	lose func(pid int) error // after the process has been stopped: what it has said by then was true before
+	back func() error
+	lost atomic.Bool
 }
 
 func (k *killer) fatalf(format string, args ...any) {
@@ -366,7 +367,7 @@ func (k *killer) cycle(c int) {
 	// Most processes are let tell what they found and work for a while; some die while they start.
 	kill := func() {
 		if p := k.power; p != nil && !p.lost.Swap(true) {
-			if err := p.lose(); err != nil {
+			if err := p.lose(cmd.Process.Pid); err != nil {
 				k.t.Errorf("power loss: %v", err)
 			}
 		}

@@ -298,7 +298,7 @@ func (sim *simulation) run(t *testing.T) {
 	}
 	for round := range simRounds {
 		sim.busyTime()
-		left := sim.begun.Add(simSpan * 9 / 10).Sub(time.Now())
+		left := time.Until(sim.begun.Add(simSpan * 9 / 10))
 		if gap := left / time.Duration(simRounds-round); gap > 0 {
 			sim.idle(time.Duration(sim.rng.Int64N(int64(gap) * 2)))
 		}

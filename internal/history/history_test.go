@@ -214,7 +214,7 @@ func (p *play) sync() {
 }
 
 func (p *play) pass() {
-	d := int64(p.rng.IntN(int(second / 50)))
+	d := p.rng.Int64N(second / 50)
 	if p.rng.IntN(12) == 0 {
 		d = int64(p.rng.IntN(int(15 * second)))
 	}
@@ -410,7 +410,7 @@ func (p *play) send() *actor {
 func (p *play) receive(i int) *actor {
 	o := &Op{Verb: Receive, Queue: p.ids[i], Max: 1 + p.rng.IntN(3)}
 	if p.rng.IntN(3) == 0 {
-		o.Visibility = 1 + int64(p.rng.IntN(int(20*second)))
+		o.Visibility = 1 + p.rng.Int64N(20*second)
 	}
 	return &actor{op: o, effect: func() Outcome {
 		o.Got = p.toy.receive(&p.toy.queues[i], o.Max, o.Visibility)
@@ -422,9 +422,9 @@ func (p *play) byReceipt(v Verb, h toyHeld) *actor {
 	o := &Op{Verb: v, Queue: p.ids[h.queue], Receipt: h.receipt}
 	switch {
 	case v == Visibility:
-		o.For = 1 + int64(p.rng.IntN(int(20*second)))
+		o.For = 1 + p.rng.Int64N(20*second)
 	case v == Release && p.rng.IntN(2) == 0:
-		o.For = 1 + int64(p.rng.IntN(int(5*second)))
+		o.For = 1 + p.rng.Int64N(5*second)
 	}
 	return &actor{op: o, effect: func() Outcome {
 		q := &p.toy.queues[h.queue]
@@ -446,7 +446,7 @@ func (p *play) byReceipt(v Verb, h toyHeld) *actor {
 
 func (p *play) rewind(i int) *actor {
 	q := &p.toy.queues[i]
-	o := &Op{Verb: Rewind, Queue: p.ids[i], To: p.toy.now - int64(p.rng.IntN(int(200*second)))}
+	o := &Op{Verb: Rewind, Queue: p.ids[i], To: p.toy.now - p.rng.Int64N(200*second)}
 	if len(q.messages) > 0 {
 		o.To = q.messages[p.rng.IntN(len(q.messages))].enq + int64(p.rng.IntN(3)) - 1
 	}
