@@ -68,7 +68,9 @@ func (s *Spool) moveOne(q *Queue, seq uint64) (pos store.Position, ok bool) {
 		now := s.now()
 		q.st.stay(seq, after(now, again))
 		if b, off := q.st.locate(seq); b != nil && b.kind(off) == inactive {
-			b.entry(off).nonce = 0 // its lease is over: it is kept from everybody, the latest receiver included
+			if e := b.entry(off); e.nonce > 0 {
+				e.nonce++ // its lease is over: no receipt of it works, the latest one included
+			}
 		}
 		q.unlock(now)
 		if err != nil && !errors.Is(err, store.ErrGone) {

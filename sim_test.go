@@ -319,7 +319,7 @@ func (sim *simulation) choose() {
 	sim.durability = spool.Durability(r.IntN(2))
 	sim.durableReceives = r.IntN(4) == 0
 	sim.segment = int64(4<<10) << r.IntN(5)
-	sim.tight, sim.broken = r.IntN(3) == 0, r.IntN(4) > 0
+	sim.tight, sim.broken = r.IntN(3) == 0 && (*simSeed > 0 || *simSeeds > 0 || *simYears > 0), r.IntN(4) > 0
 	sim.options = []spool.Option{spool.WithDurability(sim.durability), spool.WithoutPaging}
 	if sim.durableReceives {
 		sim.options = append(sim.options, spool.WithDurableReceives())

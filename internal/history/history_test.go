@@ -216,7 +216,7 @@ func (p *play) sync() {
 func (p *play) pass() {
 	d := p.rng.Int64N(second / 50)
 	if p.rng.IntN(12) == 0 {
-		d = int64(p.rng.IntN(int(15 * second)))
+		d = p.rng.Int64N(15 * second)
 	}
 	p.toy.now += d
 }
@@ -301,7 +301,7 @@ func (p *play) crash() {
 	for _, a := range p.actors {
 		*a = actor{}
 	}
-	p.toy.now += int64(p.rng.IntN(int(20 * second)))
+	p.toy.now += p.rng.Int64N(20 * second)
 	for i := range p.ids {
 		s := p.toy.queues[i].settings
 		o := &Op{Verb: Found, Queue: p.ids[i], Settings: &s}
@@ -397,7 +397,7 @@ func (p *play) send() *actor {
 		p.bodies++
 		b := Sent{Body: fmt.Sprintf("m%d", p.bodies)}
 		if p.rng.IntN(4) == 0 {
-			b.Delay = int64(p.rng.IntN(int(20 * second)))
+			b.Delay = p.rng.Int64N(20 * second)
 		}
 		o.Sent = append(o.Sent, b)
 	}
