@@ -89,16 +89,16 @@ func TestLinks(t *testing.T) {
 // The examples that the documentation names are there.
 func TestNamedExamples(t *testing.T) {
 	var code strings.Builder
-	files, err := filepath.Glob("*_test.go")
+	err := filepath.WalkDir(".", func(file string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(file, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(file)
+		code.Write(text)
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
-	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		code.Write(text)
 	}
 	for _, path := range documents(t) {
 		text, err := os.ReadFile(path)

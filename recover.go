@@ -357,12 +357,13 @@ func (r *replay) queue(pos store.Position, m *queueRecord) {
 }
 
 // lapseUpTo ends the leases that were over when settings changed: the rules that were looked at then were the old ones.
-// What they moved has a record of its own.
+// What they moved has a record of its own; without one it waited for room then, and stays as it is.
 func (r *replay) lapseUpTo(q *Queue, pos store.Position, at int64) {
 	over := func(b *block) bool { return b.body != nil || b.away.due <= at && b.count[inactive] > 0 }
 	r.all(q, pos, over, func(b *block) {
 		for i := range b.entries {
-			if e := &b.entries[i]; e.kind == inactive && e.due <= at {
+			e := &b.entries[i]
+			if e.kind == inactive && e.due <= at && q.st.moveRule(b, int(e.off), e, e.due) == 0 {
 				q.st.shift(b, int(e.off), inactive, active)
 				e.kind, e.due = active, 0
 			}

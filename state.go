@@ -328,19 +328,25 @@ func (st *state) over(b *block, off int, e *entry, end int64) bool {
 		st.remove(b, off)
 		return true
 	}
+	why := st.moveRule(b, off, e, end)
+	if why != 0 {
+		st.move(b, off, e, why, end)
+	}
+	return why != 0
+}
+
+// moveRule tells which dead-letter rule moves a message whose lease ends at the instant end, 0 = none.
+func (st *state) moveRule(b *block, off int, e *entry, end int64) (why int64) {
 	dl := st.meta.DeadLetter
-	if dl == nil {
-		return false
-	}
 	switch {
+	case dl == nil:
+		return 0
 	case dl.MaxReceives > 0 && e.receives >= uint32(dl.MaxReceives):
-		st.move(b, off, e, byReceives, end)
+		return byReceives
 	case dl.MaxAge > 0 && st.ageBase(b, off, e) <= end-int64(dl.MaxAge):
-		st.move(b, off, e, byAge, end)
-	default:
-		return false
+		return byAge
 	}
-	return true
+	return 0
 }
 
 // Why a message moves: what the entry of a moving one has in due.

@@ -67,50 +67,110 @@ func TestStopped(t *testing.T) {
 func TestWaitingMove(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
+		log, s, q, d := waitingMove(t, dir)
 		ctx := context.Background()
-		disk, err := newSimDisk(memlog.New(memlog.Options{SegmentSize: 64 << 10}), nil, filepath.Join(dir, "spool"), rand.New(rand.NewPCG(1, 1)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, err := spool.OpenOn(disk, disk.dir, disk.open, spool.WithoutPaging)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
-		dead, err := s.CreateQueue(ctx, "dead", spool.Meta{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		q, err := s.CreateQueue(ctx, "q", spool.Meta{DeadLetter: &spool.DeadLetter{Queue: "dead", MaxReceives: 1}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := q.Send(ctx, spool.Message{Body: bytes.Repeat([]byte("x"), 8<<10)}); err != nil {
-			t.Fatal(err)
-		}
-		d, err := q.Receive(ctx, spool.Visibility(time.Second))
-		if err != nil {
-			t.Fatal(err)
-		}
-		disk.SetCapacity(1)
-		for err == nil {
-			_, err = q.Send(ctx, spool.Message{Body: bytes.Repeat([]byte("y"), 4<<10), Delay: time.Hour})
-		}
-		if !errors.Is(err, spool.ErrNoSpace) {
-			t.Fatalf("Send = %v, want ErrNoSpace", err)
-		}
-		time.Sleep(5 * time.Second)
 		for what, err := range map[string]error{"Extend": d.Extend(ctx, time.Minute), "Release": d.Release(ctx, 0), "Delete": d.Delete(ctx)} {
 			if !errors.Is(err, spool.ErrInvalidReceipt) {
 				t.Errorf("%s after the lease = %v, want ErrInvalidReceipt", what, err)
 			}
 		}
-		disk.SetCapacity(0)
+		log.SetCapacity(0)
 		time.Sleep(5 * time.Second)
-		if a, err := dead.Attributes(ctx); err != nil || a.Active != 1 {
-			t.Errorf("dead-letter queue: %d active, %v, want 1", a.Active, err)
+		moved(t, s, q)
+		if err := s.Close(); err != nil {
+			t.Error(err)
 		}
 	})
+}
+
+// TestWaitingMoveReplayed: a move that waits for room is still to be made after a crash, also when settings have changed
+// meanwhile that have nothing to do with it. Found by seed 205267622999594 of TestSimulation.
+func TestWaitingMoveReplayed(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		log, s, q, _ := waitingMove(t, dir)
+		if err := q.SetMeta(context.Background(), func(m *spool.Meta) { m.PollingWait = time.Second }); err != nil {
+			t.Fatal(err)
+		}
+		after := log.Crash(func(unsynced int64) int64 { return unsynced })
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		after.SetCapacity(0)
+		disk, err := newSimDisk(after, nil, filepath.Join(dir, "after"), rand.New(rand.NewPCG(1, 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, err = spool.OpenOn(disk, disk.dir, disk.open, spool.WithoutPaging); err != nil {
+			t.Fatal(err)
+		}
+		if q, err = s.Queue("q"); err != nil {
+			t.Fatal(err)
+		}
+		moved(t, s, q)
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// waitingMove returns a spool without space, and the queue q in it with one message whose lease d is over. It is to go to the
+// queue dead, for which there is no room.
+func waitingMove(t *testing.T, dir string) (*memlog.Log, *spool.Spool, *spool.Queue, *spool.Delivery) {
+	t.Helper()
+	ctx := context.Background()
+	log := memlog.New(memlog.Options{SegmentSize: 64 << 10})
+	disk, err := newSimDisk(log, nil, filepath.Join(dir, "spool"), rand.New(rand.NewPCG(1, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := spool.OpenOn(disk, disk.dir, disk.open, spool.WithoutPaging)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.CreateQueue(ctx, "dead", spool.Meta{}); err != nil {
+		t.Fatal(err)
+	}
+	q, err := s.CreateQueue(ctx, "q", spool.Meta{DeadLetter: &spool.DeadLetter{Queue: "dead", MaxReceives: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := q.Send(ctx, spool.Message{Body: bytes.Repeat([]byte("x"), 8<<10)}); err != nil {
+		t.Fatal(err)
+	}
+	d, err := q.Receive(ctx, spool.Visibility(time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk.SetCapacity(1)
+	for err == nil {
+		_, err = q.Send(ctx, spool.Message{Body: bytes.Repeat([]byte("y"), 4<<10), Delay: time.Hour})
+	}
+	if !errors.Is(err, spool.ErrNoSpace) {
+		t.Fatalf("Send = %v, want ErrNoSpace", err)
+	}
+	time.Sleep(5 * time.Second)
+	return log, s, q, d
+}
+
+// moved asserts that the message of waitingMove is in the queue dead, and only there.
+func moved(t *testing.T, s *spool.Spool, q *spool.Queue) {
+	t.Helper()
+	dead, err := s.Queue("dead")
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, err := q.Attributes(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, err := dead.Attributes(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if from.Active != 0 || from.Inactive != 0 || to.Active != 1 {
+		t.Errorf("source: %d active, %d inactive; dead-letter queue: %d active; want 0, 0, 1", from.Active, from.Inactive, to.Active)
+	}
 }
 
 // simStoppedQueues makes a queue with messages that will be too old, and returns it.

@@ -57,7 +57,7 @@ func TestRight(t *testing.T) {
 
 // TestMutants: each way of being wrong is noticed.
 func TestMutants(t *testing.T) {
-	const seeds = 600
+	const seeds = 6000
 	first := firstSeed(t)
 	if len(mutants) < 32 {
 		t.Errorf("%d mutants, want at least 32", len(mutants))
