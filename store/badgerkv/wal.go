@@ -64,21 +64,29 @@ type logReader struct {
 	open        uint64 // version of the transaction being read, or 0
 	start       int64  // its offset
 
-	values *unsynced // nil when values are not looked at
-	lost   bool      // a value of the open transaction was lost; it and what follows do not count
+	values *unsynced   // nil when values are not looked at
+	each   func(entry) // is shown every entry; nil when nobody wants to see them
+	lost   bool        // a value of the open transaction was lost; it and what follows do not count
 }
 
 // errLogEnd says that no whole entry follows.
 var errLogEnd = errors.New("end of log")
 
 func readLog(f file, values *unsynced) (*logReader, error) {
-	r, err := os.Open(f.path)
+	lr, r, err := openLog(f, values)
 	if err != nil {
-		return nil, fmt.Errorf("badgerkv: %w", err)
+		return nil, err
 	}
 	defer r.Close()
-	lr := &logReader{path: f.path, crc: crc32.New(castagnoli), at: logHeaderSize, values: values}
 	return lr, lr.readAll(r, f.size)
+}
+
+func openLog(f file, values *unsynced) (*logReader, *os.File, error) {
+	r, err := os.Open(f.path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("badgerkv: %w", err)
+	}
+	return &logReader{path: f.path, crc: crc32.New(castagnoli), at: logHeaderSize, values: values}, r, nil
 }
 
 // readAll reads a log of the given size.
@@ -125,6 +133,9 @@ func (lr *logReader) next() error {
 		lr.open, lr.start = e.version, lr.at
 	case lr.open != e.version:
 		err = corrupt(lr.path, lr.at, "entry of version %d in transaction %d", e.version, lr.open)
+	}
+	if err == nil && lr.each != nil {
+		lr.each(e)
 	}
 	if err == nil && lr.values != nil && e.userMeta == metaPointer {
 		err = lr.value(e)
