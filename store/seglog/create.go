@@ -23,19 +23,23 @@ import (
 // A directory left at any of these steps but the last is made anew: there is no FORMAT in it, and no frame.
 // Commit point: the rename to FORMAT, with the sync of the directory.
 func create(dir string, o *Options) error {
-	if err := clearLeft(dir, o); err != nil {
-		return err
-	}
 	var who identity
 	rand.Read(who.id[:])
 	rand.Read(who.key[:])
+	return createAs(dir, who, mark{id: who.id}, o)
+}
 
+// createAs is create with a given identity and first slot of MARK.
+func createAs(dir string, who identity, first mark, o *Options) error {
+	if err := clearLeft(dir, o); err != nil {
+		return err
+	}
 	o.step(stepCreateKey)
 	if err := writeFile(o.files, filepath.Join(dir, keyName), encodeKey(who)); err != nil {
 		return err
 	}
 	o.step(stepCreateMark)
-	slots := append(encodeMark(mark{id: who.id}), make([]byte, pageSize)...)
+	slots := append(encodeMark(first), make([]byte, pageSize)...)
 	if err := writeFile(o.files, filepath.Join(dir, markName), slots); err != nil {
 		return err
 	}

@@ -60,19 +60,23 @@ func (osFS) Lock(name string) (io.Closer, error) {
 		return nil, err
 	}
 	if err := lockFile(f); err != nil {
-		holder := make([]byte, lockLimit)
-		n, _ := f.ReadAt(holder, 0)
-		f.Close()
-		if !errors.Is(err, store.ErrLocked) {
-			return nil, &fs.PathError{Op: "lock", Path: name, Err: err}
-		}
-		return nil, lockedError(name, strings.TrimSpace(string(holder[:n])))
+		return nil, errors.Join(lockRefused(f, name, err), f.Close())
 	}
 	if err := writePid(f); err != nil {
 		f.Close()
 		return nil, err
 	}
 	return heldLock{f}, nil
+}
+
+// lockRefused says why an open lock file could not be locked, and who has it.
+func lockRefused(f *os.File, name string, err error) error {
+	if !errors.Is(err, store.ErrLocked) {
+		return &fs.PathError{Op: "lock", Path: name, Err: err}
+	}
+	holder := make([]byte, lockLimit)
+	n, _ := f.ReadAt(holder, 0)
+	return lockedError(name, strings.TrimSpace(string(holder[:n])))
 }
 
 // A heldLock is a lock file that this process has locked.

@@ -1,0 +1,314 @@
+package seglog
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/spoolmq/spool/store"
+)
+
+// A Fault is a part of a file that is not what was written, or that is not there.
+type Fault struct {
+	File   string
+	Offset int64 // bytes from the file's start
+	Length int64 // bytes that could not be read as they should; 0 when that is not known
+	Reason string
+}
+
+// A Survey reads a log that nobody has open, whole or damaged, and changes nothing: neither the epoch nor any byte of a
+// file. It holds the lock from TakeSurvey to Close, so Open answers store.ErrLocked meanwhile. A directory without LOCK
+// has never been opened, or has lost the file; then there is nothing to hold. One goroutine uses it.
+type Survey struct {
+	dir    string
+	files  vfs
+	lock   io.Closer
+	who    identity
+	known  bool // who.id is what a file says
+	keyed  bool // who.key is
+	mark   mark
+	marked bool // a slot of MARK is valid
+	pieces []*piece
+	epoch  uint32
+	faults []Fault
+}
+
+// A piece is a segment file that may hold frames, with what is known of it.
+type piece struct {
+	*segment
+	from    int64 // offset of its first frame
+	length  int64 // of the file
+	guessed bool  // the header was found out from the frames
+}
+
+// readFS is the file system of the operating system for one who writes nothing.
+type readFS struct{ osFS }
+
+func (readFS) OpenFile(name string, _ int) (vfile, error) { return osFS{}.OpenFile(name, os.O_RDONLY) }
+
+// Lock takes a lock file that is there, and leaves the pid in it alone.
+func (readFS) Lock(name string) (io.Closer, error) {
+	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := lockFile(f); err != nil {
+		return nil, errors.Join(lockRefused(f, name, err), f.Close())
+	}
+	return heldLock{f}, nil
+}
+
+// TakeSurvey reads all of the log in dir but its frames. It fails with store.ErrLocked while somebody has it open, with
+// store.ErrNotStore when nothing in dir is of a spool, and with store.ErrFormatVersion when a newer version made it. What
+// is damaged is no error but a Fault.
+func TakeSurvey(dir string) (*Survey, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Survey{dir: dir, files: readFS{}}
+	if err := s.recognize(); err != nil {
+		return nil, err
+	}
+	if s.lock, err = s.files.Lock(filepath.Join(dir, lockName)); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(s.readNames(), s.readMark(), s.readSegments()); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// Close gives the lock up.
+func (s *Survey) Close() error {
+	if s.lock == nil {
+		return nil
+	}
+	return s.lock.Close()
+}
+
+// Info tells what a Log would, as far as it is known. The epoch is the highest that any file names, not a new one.
+func (s *Survey) Info() store.Info {
+	return store.Info{SpoolID: s.who.id, Key: s.who.key, Epoch: s.epoch, HighWater: s.mark.highWater, Clean: s.marked && s.mark.clean}
+}
+
+// Keyed tells whether the key of Info is that of the spool; otherwise it is zero.
+func (s *Survey) Keyed() bool { return s.keyed }
+
+// Start is the lowest position of the log, if that is known.
+func (s *Survey) Start() store.Position { return s.mark.start }
+
+// Segments is the number of files that may hold frames.
+func (s *Survey) Segments() int { return len(s.pieces) }
+
+// Size is how many bytes Read goes through at most.
+func (s *Survey) Size() (n int64) {
+	for _, p := range s.pieces {
+		n += p.length
+	}
+	return n
+}
+
+// Faults are what is wrong with the files as far as it shows without reading the frames.
+func (s *Survey) Faults() []Fault { return s.faults }
+
+func (s *Survey) fault(file string, at, n int64, reason string) {
+	s.faults = append(s.faults, Fault{file, at, n, reason})
+}
+
+// recognize answers store.ErrNotStore unless dir has something of a spool.
+func (s *Survey) recognize() error {
+	entries, err := s.files.List(s.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		switch e.Name() {
+		case formatName, keyName, markName:
+			return nil
+		case logName:
+			if inner, err := s.files.List(filepath.Join(s.dir, logName)); err == nil && len(inner) > 0 {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("%s has no file of a spool: %w", s.dir, store.ErrNotStore)
+}
+
+// small reads a small file. What is missing is a fault, and answered as nil.
+func (s *Survey) small(name string, limit int) (path string, b []byte, err error) {
+	path = filepath.Join(s.dir, name)
+	b, err = readFile(s.files, path, limit)
+	if errors.Is(err, fs.ErrNotExist) {
+		s.fault(path, 0, 0, "missing")
+		return path, nil, nil
+	}
+	return path, b, err
+}
+
+// readNames reads FORMAT and KEY.
+func (s *Survey) readNames() error {
+	path, b, err := s.small(keyName, keySize)
+	if err != nil {
+		return err
+	}
+	if b != nil {
+		who, err := decodeKey(b)
+		switch {
+		case errors.Is(err, store.ErrFormatVersion):
+			return fmt.Errorf("%s: %w", path, err)
+		case err != nil:
+			s.fault(path, 0, int64(len(b)), err.Error())
+		default:
+			s.who, s.known, s.keyed = who, true, true
+		}
+	}
+	path, b, err = s.small(formatName, formatLimit)
+	if err != nil || b == nil {
+		return err
+	}
+	id, err := decodeFormat(b)
+	switch {
+	case errors.Is(err, store.ErrFormatVersion):
+		return fmt.Errorf("%s: %w", path, err)
+	case err != nil:
+		s.fault(path, 0, int64(len(b)), err.Error())
+	case !s.known:
+		s.who.id, s.known = id, true
+	case id != s.who.id:
+		s.fault(path, 0, int64(len(b)), fmt.Sprintf("of spool %x, want %x", id, s.who.id))
+	}
+	return nil
+}
+
+// readMark reads both slots of MARK. A slot that a crash has torn is no fault while the other one is whole.
+func (s *Survey) readMark() error {
+	path, b, err := s.small(markName, markFile)
+	if err != nil || b == nil {
+		return err
+	}
+	var bad []Fault
+	for at := int64(0); at < markFile; at += pageSize {
+		slot := b[min(at, int64(len(b))):min(at+pageSize, int64(len(b)))]
+		m, err := decodeMark(slot)
+		switch {
+		case errors.Is(err, store.ErrFormatVersion):
+			return fmt.Errorf("%s: %w", path, err)
+		case err == nil && s.known && m.id != s.who.id:
+			bad = append(bad, Fault{path, at, markSize, fmt.Sprintf("of spool %x, want %x", m.id, s.who.id)})
+		case err != nil:
+			bad = append(bad, Fault{path, at, int64(len(slot)), err.Error()})
+		case !s.marked || m.number > s.mark.number:
+			s.mark, s.marked = m, true
+		}
+	}
+	if !s.marked || s.mark.clean && s.mark.number > 1 {
+		s.faults = append(s.faults, bad...)
+	}
+	if s.marked && !s.known {
+		s.who.id, s.known = s.mark.id, true
+	}
+	s.epoch = s.mark.epoch
+	return nil
+}
+
+// readSegments finds the files that may hold frames of the log, in the order of what they hold.
+func (s *Survey) readSegments() error {
+	dir := filepath.Join(s.dir, logName)
+	entries, err := s.files.List(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		s.fault(dir, 0, 0, "missing")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		n, ok := segmentNumber(e.Name(), segmentSuffix)
+		if !ok || !e.Type().IsRegular() {
+			continue
+		}
+		p := &piece{segment: &segment{path: filepath.Join(dir, e.Name()), number: n}}
+		if err := s.readPiece(p); err != nil {
+			return err
+		}
+	}
+	slices.SortFunc(s.pieces, func(a, b *piece) int {
+		if a.base != b.base {
+			return int(max(-1, min(1, int64(a.base)-int64(b.base))))
+		}
+		return int(max(-1, min(1, int64(b.use)-int64(a.use))))
+	})
+	s.pieces = slices.CompactFunc(s.pieces, func(a, b *piece) bool { return a.base == b.base && !a.guessed && !b.guessed })
+	return nil
+}
+
+// readPiece reads the header of a segment, or finds it out, and keeps the segment if frames of the log may be in it.
+func (s *Survey) readPiece(p *piece) error {
+	f, err := s.files.OpenFile(p.path, os.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if p.length, err = f.Size(); err != nil {
+		return err
+	}
+	b := make([]byte, headerSize)
+	n, err := readUpTo(f, b, 0)
+	if err != nil {
+		return fmt.Errorf("read %s at 0: %w", p.path, err)
+	}
+	p.header, err = decodeHeader(b[:n])
+	if errors.Is(err, store.ErrFormatVersion) {
+		return fmt.Errorf("%s: %w", p.path, err)
+	}
+	if err == nil && !s.known {
+		s.who.id, s.known = p.id, true
+	}
+	if err == nil && p.id != s.who.id {
+		err = fmt.Errorf("of spool %x, want %x", p.id, s.who.id)
+	}
+	switch {
+	case err != nil:
+		s.fault(p.path, 0, headerSize, err.Error())
+		if err := p.guess(f); err != nil {
+			return err
+		}
+	case p.length != p.size:
+		s.fault(p.path, min(p.length, p.size), max(0, p.size-p.length), fmt.Sprintf("%d bytes long, want %d", p.length, p.size))
+		p.from = offset(p.base, p.base)
+	default:
+		p.from = offset(p.base, p.base)
+	}
+	s.epoch = max(s.epoch, p.epoch)
+	if p.kind == kindUsed && (!s.marked || p.limit() > s.mark.start && (p.guessed || p.base >= s.mark.start)) {
+		s.pieces = append(s.pieces, p)
+	}
+	return nil
+}
+
+// Check tells what Open would say, and where the log ends. It is nil for a log that Open takes, torn by a crash or not.
+// The error is a *store.CorruptError for damage.
+func (s *Survey) Check() (end store.Position, err error) {
+	if len(s.faults) > 0 && !s.marked {
+		f := s.faults[0]
+		return 0, &store.CorruptError{File: f.File, Offset: f.Offset, Reason: f.Reason}
+	}
+	l := &Log{dir: s.dir, files: s.files, o: Options{}.withDefaults()}
+	r := &recovery{l: l, m: s.mark, scan: scanner{files: s.files}}
+	defer r.leave()
+	if r.chain, err = readChain(s.files, l.logDir(), r.m); err != nil {
+		return 0, err
+	}
+	if err := r.findEnd(); err != nil {
+		return 0, err
+	}
+	return r.end.pos, r.compare()
+}
