@@ -284,7 +284,7 @@ func (r *replay) visibility(pos store.Position, m *visibilityRecord) {
 		q.st.received--
 	}
 	b, off := r.open(q, m.seq, pos)
-	if b == nil || b.kind(off) == gone {
+	if b == nil || b.kind(off) != inactive { // of a repaired spool the receive before it may be lost
 		return
 	}
 	k, e := b.kind(off), q.st.put(b, off)

@@ -86,12 +86,13 @@ func TakeSurvey(dir string) (*Survey, error) {
 	return s, nil
 }
 
-// Close gives the lock up.
+// Close gives the lock up. It may be called again.
 func (s *Survey) Close() error {
-	if s.lock == nil {
+	lock := s.lock
+	if s.lock = nil; lock == nil {
 		return nil
 	}
-	return s.lock.Close()
+	return lock.Close()
 }
 
 // Info tells what a Log would, as far as it is known. The epoch is the highest that any file names, not a new one.

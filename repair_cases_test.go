@@ -1,0 +1,275 @@
+package spool
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spoolmq/spool/store"
+)
+
+// repairOne makes a spool of one queue with n messages, of 100 bytes each, and closes it.
+func repairOne(t *testing.T, n int) (dir string, ids []string) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "spool")
+	s := shelfOpen(t, dir)
+	q, err := s.CreateQueue(context.Background(), "orders", Meta{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range n {
+		id, err := q.Send(context.Background(), Message{Body: fmt.Appendf(nil, "message %02d %s", i, strings.Repeat("x", 89))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return dir, ids
+}
+
+// repairEdit changes a file.
+func repairEdit(t *testing.T, path string, f func([]byte) []byte) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err == nil {
+		err = os.WriteFile(path, f(b), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func repairSegment(t *testing.T, dir, text string) string {
+	t.Helper()
+	for name, b := range repairFiles(t, filepath.Join(dir, "log")) {
+		if bytes.Contains(b, []byte(text)) {
+			return filepath.Join(dir, "log", name)
+		}
+	}
+	t.Fatalf("no segment holds %q", text)
+	return ""
+}
+
+// One flipped bit in a body takes one message, and that one is named; all others are what they were.
+func TestRepairBody(t *testing.T) {
+	dir, ids := repairOne(t, 30)
+	path := repairSegment(t, dir, "message 07")
+	repairEdit(t, path, func(b []byte) []byte { b[bytes.Index(b, []byte("message 07"))+20] ^= 4; return b })
+	found, err := Verify(context.Background(), dir)
+	if err != nil || found.DamageCount != 1 || found.Damages[0].File != path {
+		t.Fatalf("Verify = %+v, %v", found, err)
+	}
+	if bad := (*CorruptError)(nil); !errors.Is(found.Err(), ErrCorrupt) || !errors.As(found.Err(), &bad) || bad.Offset != found.Damages[0].Offset {
+		t.Errorf("Err = %v", found.Err())
+	}
+	to := filepath.Join(t.TempDir(), "repaired")
+	r, err := Repair(context.Background(), dir, to)
+	if err != nil || r.LostCount != 1 || r.Lost[0].ID != ids[7] || r.Lost[0].Queue != "orders" {
+		t.Fatalf("Repair = %+v, %v; want %s lost", r, err, ids[7])
+	}
+	s := shelfOpen(t, to)
+	got, err := shelfQueue(t, s, "orders").ReceiveBatch(context.Background(), 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var have []string
+	for _, d := range got {
+		have = append(have, d.ID)
+	}
+	if want := slices.Delete(slices.Clone(ids), 7, 8); !slices.Equal(have, want) {
+		t.Errorf("messages %v, want %v", have, want)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A deleted message whose body has rotted is lost to nobody.
+func TestRepairDeletedBody(t *testing.T) {
+	dir, _ := repairOne(t, 3)
+	s := shelfOpen(t, dir)
+	shelfDelete(t, s, "orders", 1)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	repairEdit(t, repairSegment(t, dir, "message 00"), func(b []byte) []byte { b[bytes.Index(b, []byte("message 00"))] ^= 4; return b })
+	r, err := Repair(context.Background(), dir, filepath.Join(t.TempDir(), "repaired"))
+	if err != nil || r.DamageCount != 1 || r.LostCount != 0 || r.Queues[0].Active != 2 {
+		t.Errorf("Repair = %+v, %v", r, err)
+	}
+}
+
+// Receipts of before a repair are good after it, and none is given out twice; without KEY they are not.
+func TestRepairReceipts(t *testing.T) {
+	for _, keyed := range []bool{true, false} {
+		dir, _ := repairOne(t, 3)
+		s := shelfOpen(t, dir)
+		d, err := shelfQueue(t, s, "orders").Receive(context.Background(), Visibility(time.Hour))
+		if err = errors.Join(err, s.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if !keyed {
+			repairEdit(t, filepath.Join(dir, "KEY"), func(b []byte) []byte { b[40] ^= 1; return b })
+		}
+		repairEdit(t, filepath.Join(dir, "MARK"), func(b []byte) []byte { return b[:10] })
+		if err := os.Remove(filepath.Join(dir, "FORMAT")); err != nil {
+			t.Fatal(err)
+		}
+		to := filepath.Join(t.TempDir(), "repaired")
+		if _, err := Repair(context.Background(), dir, to); err != nil {
+			t.Fatal(err)
+		}
+		epoch := s.epoch
+		s = shelfOpen(t, to)
+		if s.epoch <= epoch {
+			t.Errorf("epoch %d after %d", s.epoch, epoch)
+		}
+		err = shelfQueue(t, s, "orders").Delete(context.Background(), d.Receipt)
+		if bad := (*ReceiptError)(nil); keyed && err != nil || !keyed && (!errors.As(err, &bad) || bad.Reason != Malformed) {
+			t.Errorf("with key %t: Delete = %v", keyed, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Into its own directory: the repaired spool is there, the damaged one beside it as it was, and nothing else.
+func TestRepairInPlace(t *testing.T) {
+	dir, _ := repairOne(t, 5)
+	for n := range 2 {
+		text := fmt.Sprintf("message %02d", n)
+		repairEdit(t, repairSegment(t, dir, text), func(b []byte) []byte { b[bytes.Index(b, []byte(text))] ^= 4; return b })
+		was := repairSum(t, dir)
+		r, err := Repair(context.Background(), dir, dir+"/.")
+		if err != nil || r.Kept != fmt.Sprintf("%s.damaged-%d", dir, n+1) || repairSum(t, r.Kept) != was {
+			t.Fatalf("Repair = %+v, %v", r, err)
+		}
+		if found, err := Verify(context.Background(), dir); err != nil || !found.OK() {
+			t.Errorf("Verify = %+v, %v", found, err)
+		}
+		names, err := os.ReadDir(filepath.Dir(dir))
+		if err != nil || len(names) != n+2 {
+			t.Errorf("%v, %v", names, err)
+		}
+	}
+}
+
+// What a repair may not be given.
+func TestRepairArguments(t *testing.T) {
+	dir, _ := repairOne(t, 2)
+	ctx, empty := context.Background(), t.TempDir()
+	full := filepath.Join(t.TempDir(), "full")
+	if err := errors.Join(os.Mkdir(full, 0o700), os.WriteFile(filepath.Join(full, "file"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	was := repairSum(t, dir)
+	for _, x := range [][2]string{{"", empty}, {dir, ""}, {empty, dir}, {dir, full}, {dir, filepath.Join(dir, "in")},
+		{filepath.Join(dir, "nothing"), empty}, {dir, filepath.Join(dir, "log")}} {
+		if _, err := Repair(ctx, x[0], x[1]); !errors.Is(err, ErrInvalidArgument) {
+			t.Errorf("Repair(%q, %q) = %v", x[0], x[1], err)
+		}
+	}
+	if _, err := Repair(ctx, dir, empty, nil); !errors.Is(err, ErrInvalidArgument) {
+		t.Errorf("Repair with a nil option = %v", err)
+	}
+	ended, end := context.WithCancel(ctx)
+	calls := 0
+	_, err := Repair(ended, dir, empty, WithProgress(func(done, total int64) {
+		if calls++; done > total || total <= 0 {
+			t.Errorf("%d of %d bytes", done, total)
+		}
+		end()
+	}))
+	if !errors.Is(err, context.Canceled) || calls == 0 {
+		t.Errorf("Repair with a context that ends = %v after %d calls", err, calls)
+	}
+	if names, err := os.ReadDir(empty); err != nil || len(names) > 0 {
+		t.Errorf("%v, %v left in the target", names, err)
+	}
+	if beside, err := filepath.Glob(empty + "*"); err != nil || len(beside) != 1 {
+		t.Errorf("%v, %v left beside the target", beside, err)
+	}
+	s := shelfOpen(t, dir)
+	if _, err := Verify(ctx, dir); !errors.Is(err, ErrLocked) {
+		t.Errorf("Verify of an open spool = %v", err)
+	}
+	if _, err := Repair(ctx, dir, empty); !errors.Is(err, ErrLocked) {
+		t.Errorf("Repair of an open spool = %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := Repair(ctx, dir, empty); err != nil || !r.OK() || repairSum(t, dir) == was {
+		t.Errorf("Repair into an empty directory = %+v, %v", r, err)
+	}
+}
+
+// Messages with sequences that no log holds do not take memory for all that would lie between.
+func TestRepairFar(t *testing.T) {
+	dir, _ := repairOne(t, 2)
+	s := shelfOpen(t, dir)
+	r := sendRecord{queue: 1, seq: 1 << 62, at: s.now(), epoch: 1}
+	var e encoder
+	r.encode(&e)
+	s.commit.Begin()
+	pos := s.commit.Add(recordSend, e, store.BodySum([]byte("far")), nil, []byte("far"))
+	s.commit.End(0)
+	if err := errors.Join(s.commit.Wait(pos, s.level), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	found, err := Verify(context.Background(), dir)
+	if err != nil || found.OK() || found.Queues[0].Active != 2 {
+		t.Errorf("Verify = %+v, %v", found, err)
+	}
+	fixed, err := Repair(context.Background(), dir, filepath.Join(t.TempDir(), "repaired"))
+	if err != nil || fixed.OK() || fixed.Queues[0].Active != 2 {
+		t.Errorf("Repair = %+v, %v", fixed, err)
+	}
+}
+
+// A log that has lost what it says of its queues gets that from the index; without one the messages are still there.
+func TestRepairNames(t *testing.T) {
+	for _, indexed := range []bool{true, false} {
+		dir := filepath.Join(t.TempDir(), "spool")
+		s := shelfStart(t, dir)
+		shelfGoOn(t, s)
+		s.keeper.checkpoint()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if !indexed {
+			if err := os.RemoveAll(filepath.Join(dir, "index")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Remove(filepath.Join(dir, "log", "0000000000000001.seg")); err != nil {
+			t.Fatal(err)
+		}
+		to := filepath.Join(t.TempDir(), "repaired")
+		r, err := Repair(context.Background(), dir, to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		n := int64(0)
+		for _, q := range r.Queues {
+			names = append(names, q.Name)
+			n += q.Active + q.Inactive + q.Delayed + q.Rewindable
+		}
+		if named := slices.Contains(names, "orders") && slices.Contains(names, "purged") && slices.Contains(names, "dead"); n == 0 || indexed && !named {
+			t.Errorf("index %t: %d messages in %v, %v", indexed, n, names, r.Notes)
+		}
+		repairLook(t, to)
+	}
+}
