@@ -1,0 +1,235 @@
+package spool
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spoolmq/spool/rewind"
+	"github.com/spoolmq/spool/store"
+	"github.com/spoolmq/spool/store/seglog"
+)
+
+// A told record is one of a log that was never written like that: what is left when others are lost.
+type told struct {
+	typ  byte
+	head interface{ encode(*encoder) }
+	body string
+}
+
+// repairRecords makes a closed spool with a log of these records, each in a frame of its own.
+func repairRecords(t *testing.T, records ...told) (dir string) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "spool")
+	if err := seglog.Plant(dir, seglog.Seed{ID: [16]byte{1}, Key: [32]byte{2}, Epoch: 6}); err != nil {
+		t.Fatal(err)
+	}
+	log, err := seglog.Open(dir, seglog.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := scribe{log: log}
+	for _, r := range records {
+		if err = out.keep(rebuilt(r.typ, r.head, []byte(r.body))); err == nil {
+			err = out.flush()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, err := range []error{log.Sync(log.End()), log.Mark(0, true), log.Close()} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// repairTold repairs such a spool, opens it and hands it on.
+func repairTold(t *testing.T, dir string, f func(Report, *Spool)) {
+	t.Helper()
+	to := filepath.Join(t.TempDir(), "repaired")
+	r, err := Repair(context.Background(), dir, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := shelfOpen(t, to)
+	checkAll(t, s)
+	f(r, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func toldQueue(id uint32, name string, at int64, dead string) told {
+	m := Meta{Rewind: 48 * time.Hour}.withDefaults()
+	if dead != "" {
+		m.DeadLetter = &DeadLetter{Queue: dead, MaxReceives: 3}
+	}
+	return told{recordQueue, &queueRecord{queue: id, change: queueCreated, at: at, name: name, meta: m, floors: floors{expired: math.MinInt64}}, ""}
+}
+
+func toldNoted(t *testing.T, r Report, text string) {
+	t.Helper()
+	if !slices.ContainsFunc(r.Notes, func(n string) bool { return strings.Contains(n, text) }) {
+		t.Errorf("notes %q, want one with %q", r.Notes, text)
+	}
+}
+
+// A lost rewind leaves what it brought back rewindable, says so, and the next one has its place.
+func TestRepairLostRewind(t *testing.T) {
+	at := time.Now().UnixNano()
+	dir := repairRecords(t, toldQueue(1, "a", at, ""),
+		told{recordSend, &sendRecord{queue: 1, seq: 0, at: at, epoch: 1}, "body"},
+		told{recordDelete, &deleteRecord{queue: 1, at: at, items: []erased{{0, true}}}, ""},
+		told{recordSend, &sendRecord{queue: 1, seq: 1, at: at + 1, epoch: 1, generation: 2}, "body"})
+	repairTold(t, dir, func(r Report, s *Spool) {
+		toldNoted(t, r, "2 rewinds")
+		q := shelfQueue(t, s, "a")
+		if n := q.st.history.Generation(); n != 2 || r.Queues[0].Rewindable != 1 || r.Queues[0].Active != 1 {
+			t.Errorf("generation %d, %+v", n, r.Queues)
+		}
+		if n, err := q.Rewind(context.Background(), time.Unix(0, at)); err != nil || n != 1 {
+			t.Errorf("Rewind = %d, %v", n, err)
+		}
+	})
+}
+
+// Of two queues of one name the earlier one was deleted, whatever is left of it.
+func TestRepairLostDeletion(t *testing.T) {
+	at := time.Now().UnixNano()
+	dir := repairRecords(t, toldQueue(1, "a", at, ""),
+		told{recordSend, &sendRecord{queue: 1, seq: 0, at: at, epoch: 1}, "of the first"}, toldQueue(2, "A", at, ""),
+		told{recordSend, &sendRecord{queue: 2, seq: 0, at: at, epoch: 1}, "of the second"})
+	repairTold(t, dir, func(r Report, s *Spool) {
+		toldNoted(t, r, "deleted and made again")
+		d, err := shelfQueue(t, s, "A").Receive(context.Background())
+		if err != nil || string(d.Body) != "of the second" || len(s.Queues()) != 1 {
+			t.Errorf("Receive = %+v, %v, queues %v", d, err, s.Queues())
+		}
+	})
+}
+
+// Settings that exclude each other, because a change between them is lost, end the earlier one's.
+func TestRepairLostSettings(t *testing.T) {
+	at := time.Now().UnixNano()
+	dir := repairRecords(t, toldQueue(1, "c", at, ""), toldQueue(2, "b", at, "c"), toldQueue(3, "a", at-1, "b"), toldQueue(4, "d", at, "lost"))
+	repairTold(t, dir, func(r Report, s *Spool) {
+		toldNoted(t, r, "queue a has no dead-letter queue")
+		toldNoted(t, r, "queue lost, the dead-letter queue of d, is lost")
+		if shelfQueue(t, s, "a").Meta().DeadLetter != nil || shelfQueue(t, s, "b").Meta().DeadLetter == nil || shelfQueue(t, s, "lost").target != nil {
+			t.Error("other dead-letter queues than expected")
+		}
+	})
+}
+
+// A message that is deleted behind a snapshot stays so: the rewinds in it are older, wherever their records stood.
+func TestRepairSnapshotPositions(t *testing.T) {
+	at := time.Now().UnixNano()
+	snapshot := &snapshotRecord{queue: 1, at: at + 2, name: "a", meta: Meta{Rewind: 48 * time.Hour}.withDefaults(), next: 1, lastAt: at,
+		floors: floors{expired: math.MinInt64}, generation: 1, events: []rewind.Event{{Generation: 1, Instant: at, At: at + 1, Pos: 1 << 40}}}
+	dir := repairRecords(t, toldQueue(1, "a", at, ""),
+		told{recordSend, &sendRecord{queue: 1, seq: 0, at: at, epoch: 1}, "body"}, told{recordSnapshot, snapshot, ""},
+		told{recordDelete, &deleteRecord{queue: 1, at: at + 3, items: []erased{{0, true}}}, ""})
+	repairTold(t, dir, func(r Report, s *Spool) {
+		if r.Queues[0].Rewindable != 1 || r.Queues[0].Active != 0 {
+			t.Errorf("%+v", r.Queues)
+		}
+	})
+}
+
+// A message that has moved is lost in neither queue while one of its two bodies is whole.
+func TestRepairLetters(t *testing.T) {
+	at := time.Now().UnixNano()
+	for rotten := range 2 {
+		letter := &deadLetterRecord{source: 2, sourceSeq: 0, to: sendRecord{queue: 1, seq: 0, at: at + 1, epoch: 1},
+			origin: originRecord{queue: "a", id: "x", enqueuedAt: at, receives: 3, reason: "max-receives"}}
+		dir := repairRecords(t, toldQueue(1, "dead", at, ""), toldQueue(2, "a", at, "dead"),
+			told{recordSend, &sendRecord{queue: 2, seq: 0, at: at, epoch: 1}, "the body"}, told{recordDeadLetter, letter, "the body"})
+		repairEdit(t, repairSegment(t, dir, "the body"), func(b []byte) []byte {
+			i := bytes.Index(b, []byte("the body"))
+			if rotten == 1 {
+				i = bytes.LastIndex(b, []byte("the body"))
+			}
+			b[i] ^= 1
+			return b
+		})
+		repairTold(t, dir, func(r Report, s *Spool) {
+			n := [2]int64{r.Queues[0].Active, r.Queues[1].Active} // a, dead
+			if want := [2]int64{int64(rotten), 1 - int64(rotten)}; n != want || r.LostCount != 0 || r.DamageCount != 1 {
+				t.Errorf("body %d rotten: active %v, want %v; %+v", rotten, n, want, r)
+			}
+		})
+	}
+}
+
+// What lies outside of frames and is older than what stands before it was there before: a file is used again.
+func TestRepairStale(t *testing.T) {
+	at := time.Now().UnixNano()
+	for _, age := range []time.Duration{0, time.Minute} {
+		dir := repairRecords(t, toldQueue(1, "a", at, ""), told{recordSend, &sendRecord{queue: 1, seq: 0, at: at, epoch: 1}, "the body"},
+			told{recordDelete, &deleteRecord{queue: 1, at: at - int64(age), items: []erased{{0, false}}}, ""},
+			told{recordSend, &sendRecord{queue: 1, seq: 1, at: at, epoch: 1}, "the last"})
+		repairEdit(t, repairSegment(t, dir, "the body"), func(b []byte) []byte {
+			magic := binary.LittleEndian.AppendUint32(nil, store.FrameMagic)
+			i := bytes.Index(b, []byte("the body"))
+			b[i+bytes.Index(b[i:], magic)] ^= 1
+			return b
+		})
+		repairTold(t, dir, func(r Report, s *Spool) {
+			if n := r.Queues[0].Active; n != map[bool]int64{true: 1, false: 2}[age == 0] || r.DamageCount != 1 {
+				t.Errorf("a delete %v older: %d active, %+v", age, n, r)
+			}
+		})
+	}
+}
+
+// Damage that no checksum of the log shows is found as well.
+func TestVerifyWhole(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "spool")
+	s := shelfStart(t, dir)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	good, err := Verify(context.Background(), dir)
+	if err != nil || !good.OK() || good.Index != "whole" || good.Bytes == 0 || good.Records == 0 {
+		t.Fatalf("Verify = %+v, %v", good, err)
+	}
+	values, err := filepath.Glob(filepath.Join(dir, "index", "*.val"))
+	if err != nil || len(values) == 0 {
+		t.Fatal(values, err)
+	}
+	for _, name := range values {
+		repairEdit(t, name, func(b []byte) []byte { b[len(b)/2] ^= 1; return b })
+	}
+	if r, err := Verify(context.Background(), dir); err != nil || r.DamageCount != 1 || r.Index != "damaged" {
+		t.Errorf("with a damaged index Verify = %+v, %v", r, err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "index.ok")); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := Verify(context.Background(), dir); err != nil || !r.OK() || r.Index != "none" {
+		t.Errorf("with an index that is not looked at Verify = %+v, %v", r, err)
+	}
+
+	mark, err := os.ReadFile(filepath.Join(dir, "MARK"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s = shelfOpen(t, dir)
+	shelfSend(t, s, "idle", 1)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	repairEdit(t, filepath.Join(dir, "MARK"), func([]byte) []byte { return mark })
+	if r, err := Verify(context.Background(), dir); err != nil || r.OK() {
+		t.Errorf("with frames behind the end Verify = %+v, %v", r, err)
+	}
+}
