@@ -58,7 +58,7 @@
 //   - Every error of this package answers errors.Is with one of the Err variables. A context's error is returned as
 //     it is.
 //   - Damage on disk is found by checksums and reported as [ErrCorrupt] with its place. Nothing that cannot be read
-//     is deleted.
+//     is deleted. [Verify] looks for damage everywhere, and [Repair] recovers what is whole.
 //
 // # What is not guaranteed
 //

@@ -141,8 +141,9 @@ func (m *mender) review() error {
 //
 // Each directory is whole at any time, under one name or another, and none is removed.
 type placement struct {
-	to    string
-	aside bool // what is there is the original, which goes aside
+	to       string
+	aside    bool                    // what is there is the original, which goes aside
+	exchange func(a, b string) error // store.Exchange, but in tests
 }
 
 // newPlacement decides where a spool repaired from a directory goes, and refuses what is in use.
@@ -173,7 +174,7 @@ func newPlacement(from, to string) (*placement, error) {
 		return nil, err
 	}
 	if was, err := os.Stat(real); err == nil && os.SameFile(was, info) {
-		return &placement{to: real, aside: true}, nil
+		return &placement{to: real, aside: true, exchange: store.Exchange}, nil
 	}
 	entries, err := os.ReadDir(abs)
 	if err != nil || len(entries) > 0 {
@@ -206,7 +207,7 @@ func (p *placement) place(tmp string) (kept string, err error) {
 	if kept, err = spare(p.to); err != nil {
 		return "", err
 	}
-	if store.Exchange(tmp, p.to) == nil {
+	if p.exchange(tmp, p.to) == nil {
 		return kept, errors.Join(store.SyncDir(parent), os.Rename(tmp, kept), store.SyncDir(parent))
 	}
 	if err := os.Rename(p.to, kept); err != nil {

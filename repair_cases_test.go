@@ -165,6 +165,45 @@ func TestRepairInPlace(t *testing.T) {
 	}
 }
 
+// Where two names cannot be exchanged the original is renamed first. What is in the way of its new name stays.
+func TestRepairWithoutExchange(t *testing.T) {
+	dir, _ := repairOne(t, 2)
+	tmp := dir + ".repairing-1"
+	if err := errors.Join(os.Mkdir(tmp, 0o700), os.Mkdir(dir+".damaged-1", 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	was := repairSum(t, dir)
+	p, err := newPlacement(dir, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.exchange = func(_, _ string) error { return errors.ErrUnsupported }
+	kept, err := p.place(tmp)
+	if err != nil || kept != dir+".damaged-2" || repairSum(t, kept) != was || len(repairFiles(t, dir)) != 0 {
+		t.Errorf("place = %q, %v", kept, err)
+	}
+}
+
+// What a crash has torn off the end is no damage, and Verify leaves it where it is.
+func TestVerifyTorn(t *testing.T) {
+	work, copied := filepath.Join(t.TempDir(), "spool"), filepath.Join(t.TempDir(), "copied")
+	s := shelfOpen(t, work)
+	q, err := s.CreateQueue(context.Background(), "orders", Meta{})
+	for i := range 5 {
+		if err == nil {
+			_, err = q.Send(context.Background(), Message{Body: fmt.Appendf(nil, "message %02d", i)})
+		}
+	}
+	if err = errors.Join(err, os.CopyFS(copied, os.DirFS(work)), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	repairEdit(t, repairSegment(t, copied, "message 04"), func(b []byte) []byte { b[bytes.Index(b, []byte("message 04"))] ^= 4; return b })
+	was := repairSum(t, copied)
+	if r, err := Verify(context.Background(), copied); err != nil || !r.OK() || r.Queues[0].Active != 4 || repairSum(t, copied) != was {
+		t.Errorf("Verify = %+v, %v", r, err)
+	}
+}
+
 // What a repair may not be given.
 func TestRepairArguments(t *testing.T) {
 	dir, _ := repairOne(t, 2)

@@ -16,10 +16,9 @@ import (
 	"github.com/spoolmq/spool/store/seglog"
 )
 
-// Verify checks the spool in dir, which nobody has open, and changes nothing: no byte, no time stamp, no epoch. It reads
-// every frame of the log with every body, FORMAT, KEY and MARK, and every record of the index, compares them with their
-// checksums and with what they say of each other, and replays the log as Open would. What a crash has torn off the end of
-// the log is no damage.
+// Verify checks the spool in dir, which nobody has open, and changes nothing. It reads every frame of the log
+// with every body, FORMAT, KEY and MARK, and every record of the index, compares them with their checksums and with what
+// they say of each other, and replays the log as Open would. What a crash has torn off the end of the log is no damage.
 //
 // What is wrong is in the report and no error: see [Report.OK] and [Report.Err]. It needs as much memory as Open does when
 // there is no index: 64 MiB at most for a frame, and a few bytes for each message.
