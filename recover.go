@@ -79,7 +79,7 @@ func (r *replay) record(pos store.Position, rec store.Record) error {
 	switch rec.Type {
 	case recordSend:
 		r.send.decode(d)
-		return r.decoded(d, func() { r.sent(pos, &r.send, len(rec.Body), true) })
+		return r.message(d, r.send.queue, r.send.seq, func() { r.sent(pos, &r.send, len(rec.Body), true) })
 	case recordReceive:
 		r.receive.decode(d)
 		return r.decoded(d, func() { r.received(pos, &r.receive) })
@@ -100,7 +100,7 @@ func (r *replay) record(pos store.Position, rec store.Record) error {
 		return r.decoded(d, func() { r.queue(pos, &q) })
 	case recordDeadLetter:
 		r.letter.decode(d)
-		return r.decoded(d, func() { r.moved(pos, &r.letter, len(rec.Body)) })
+		return r.message(d, r.letter.to.queue, r.letter.to.seq, func() { r.moved(pos, &r.letter, len(rec.Body)) })
 	case recordSnapshot:
 		var q snapshotRecord
 		q.decode(d)
@@ -110,7 +110,7 @@ func (r *replay) record(pos store.Position, rec store.Record) error {
 		return r.decoded(d, func() { r.saw(id, pos) })
 	case recordCopy:
 		r.copy.decode(d)
-		return r.decoded(d, func() { r.copied(pos, &r.copy, len(rec.Body)) })
+		return r.message(d, r.copy.queue, r.copy.seq, func() { r.copied(pos, &r.copy, len(rec.Body)) })
 	}
 	return fmt.Errorf("record of unknown type %d", rec.Type)
 }
@@ -120,6 +120,22 @@ func (r *replay) decoded(d *decoder, apply func()) error {
 		return err
 	}
 	apply()
+	return nil
+}
+
+// message is decoded for a record that brings a message.
+func (r *replay) message(d *decoder, queue uint32, seq uint64, apply func()) error {
+	if err := r.reach(queue, seq); err != nil {
+		return err
+	}
+	return r.decoded(d, apply)
+}
+
+// reach returns an error when a message lies where none of its queue can: the directory of blocks grows with the distance.
+func (r *replay) reach(queue uint32, seq uint64) error {
+	if q := r.queues[queue]; q != nil && !nearby(q.st.next, seq) {
+		return fmt.Errorf("message %d of queue %d, whose next one is %d", seq, queue, q.st.next)
+	}
 	return nil
 }
 

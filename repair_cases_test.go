@@ -267,6 +267,12 @@ func TestRepairFar(t *testing.T) {
 	if err := errors.Join(s.commit.Wait(pos, s.level), s.Close()); err != nil {
 		t.Fatal(err)
 	}
+	if s, err := Open(dir); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("Open = %v, want ErrCorrupt", err)
+		if err == nil {
+			s.Close()
+		}
+	}
 	found, err := Verify(context.Background(), dir)
 	if err != nil || found.OK() || found.Queues[0].Active != 2 {
 		t.Errorf("Verify = %+v, %v", found, err)
