@@ -62,20 +62,6 @@ type Queue struct {
 	included   store.Position // guarded by mu; replay: older records are in what was loaded
 }
 
-// A desk is what a queue needs while calls work on it.
-type desk struct {
-	waiters   waiters
-	shelving  bool          // a checkpoint of this queue is under way
-	movers    int           // callers in makeMoves
-	gathering int           // callers that have blocks read to use them together
-	moved     sync.Cond     // with mu; a move has ended
-	scratch   encoder       // scratch
-	receive   receiveRecord // scratch
-	erasing   []erased      // scratch
-	newest    []leased      // scratch: leases that are not on the wheel yet
-	fresh     fresh         // what the holder of mu has just sent, if a receiver may want it
-}
-
 // A fresh is the message that a send has just appended, or the first of them, while its bytes are still at hand: a waiting
 // receiver gets a copy of them and need not read the log.
 type fresh struct {
@@ -107,62 +93,6 @@ func newQueue(s *Spool, name string, st *state) *Queue {
 	q.moveAt.Store(never)
 	q.rise()
 	return q
-}
-
-// hold takes mu. The queue is not at rest then.
-func (q *Queue) hold() {
-	q.mu.Lock()
-	q.rise()
-}
-
-// rise ends a rest. Caller holds mu.
-func (q *Queue) rise() {
-	if q.desk == nil {
-		q.equip()
-	}
-}
-
-func (q *Queue) equip() {
-	q.desk = new(desk)
-	q.moved.L = &q.mu
-	if q.st.stock == nil {
-		q.st.stock = newStock()
-	}
-}
-
-// rest gives back what an empty queue that nobody uses does not need: ten thousand of them take a few megabytes. It
-// answers false when the queue is in use or holds something. Caller holds mu.
-func (q *Queue) rest() bool {
-	d := q.desk
-	if d == nil {
-		return true
-	}
-	if d.waiters.n > 0 || d.shelving || d.movers > 0 || d.gathering > 0 || !q.st.rest() {
-		return false
-	}
-	q.desk = nil
-	q.moveAt.Store(never)
-	q.spool.pager.used.Add(-q.told)
-	q.told = 0
-	return true
-}
-
-// restIdle lets the queues rest that have nothing to do.
-func (s *Spool) restIdle() {
-	for _, q := range s.snapshotQueues() {
-		q.mu.Lock()
-		q.rest()
-		q.mu.Unlock()
-	}
-}
-
-// visit calls f with mu held, unless the queue is at rest: then it has nothing that f could look for.
-func (q *Queue) visit(f func(st *state)) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.desk != nil {
-		f(q.st)
-	}
 }
 
 // Name is the queue's name.

@@ -84,21 +84,6 @@ func newState(id uint32, meta Meta, now int64) *state {
 		floors: floors{expired: math.MinInt64}, reach: math.MaxInt, stock: newStock()}
 }
 
-// rest gives the stock back, if it is empty. The block that new messages went to is made anew by the next one.
-func (st *state) rest() bool {
-	if st.count != [kinds]int64{} || len(st.moves)+len(st.wanted) > 0 {
-		return false
-	}
-	if b := st.block(st.next >> blockBits); b != nil {
-		st.forget(b)
-	}
-	if len(st.left) > 0 || st.inside+st.out > 0 {
-		return false
-	}
-	st.stock = nil
-	return true
-}
-
 // shift makes a message another kind: bits and counts. Entries are the caller's.
 func (st *state) shift(b *block, off int, from, to kind) {
 	switch from {

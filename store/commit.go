@@ -2,7 +2,6 @@ package store
 
 import (
 	"hash/crc32"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -19,16 +18,9 @@ const (
 
 // Bounds of the committer.
 const (
-	maxGroup    = 4 << 20 // Bound: bytes of one group, unless a single call is larger
-	copiedBody  = 1 << 10 // larger bodies are referenced until their group is written, smaller ones copied
-	keptBuffer  = 1 << 20 // buffers above this size are not kept for long
-	gatherTurns = 64      // how often a leader lets others run before it closes a group
-	gatherIdle  = 4       // it stops after so many turns in which nobody joined
-
-	assembleTurns = 1 << 14               // Bound: how often the leader of a sync lets others run before it begins
-	assembleIdle  = 16                    // it stops when nobody has come for one part in so many of a sync's time
-	assembleMost  = 2                     // and after one part in so many in any case
-	assembleFrom  = 20 * time.Microsecond // a sync that takes less is not worth waiting for others
+	maxGroup   = 4 << 20 // Bound: bytes of one group, unless a single call is larger
+	copiedBody = 1 << 10 // larger bodies are referenced until their group is written, smaller ones copied
+	keptBuffer = 1 << 20 // buffers above this size are not kept for long
 )
 
 // A Hidden is a run of messages that must not be seen before their record has reached the committer's level.
@@ -388,57 +380,6 @@ func (c *Committer) writeOpen(own Level) {
 		c.mu.Unlock()
 		c.dirty()
 		c.mu.Lock()
-	}
-}
-
-// gather lets other callers join the open group when the last group had several. Caller holds mu; it is released
-// meanwhile.
-func (c *Committer) gather() {
-	if c.last <= 1 {
-		return
-	}
-	want := int32(c.last)
-	c.mu.Unlock()
-	before, idle := c.joined.Load(), 0
-	for i := 0; i < gatherTurns && before < want && idle < gatherIdle; i++ {
-		runtime.Gosched()
-		now := c.joined.Load()
-		if now == before {
-			idle++
-		} else {
-			before, idle = now, 0
-		}
-	}
-	c.mu.Lock()
-}
-
-// assemble lets those whom the last sync has woken come back before the next one begins, and writes what has gathered: a
-// sync costs the same for one call as for all of them, and without this half of the callers sleep in every second one. It
-// waits for as long as they keep coming, and for a small part of what a sync takes. Caller holds mu, leads the sync, and
-// is one of those who have come; mu is released meanwhile.
-func (c *Committer) assemble() {
-	want, pace := c.woken, time.Duration(c.pace)
-	if pace < assembleFrom || c.arrived.Load() >= want {
-		return
-	}
-	c.mu.Unlock()
-	came := c.arrived.Load()
-	began := time.Now()
-	latest := began
-	for turn := 0; came < want && turn < assembleTurns; turn++ {
-		runtime.Gosched()
-		now := time.Now()
-		if n := c.arrived.Load(); n != came {
-			came, latest = n, now
-		}
-		if now.Sub(latest) > pace/assembleIdle || now.Sub(began) > pace/assembleMost {
-			break
-		}
-	}
-	c.mu.Lock()
-	if c.open != nil && len(c.open.calls) > 0 && !c.writing && c.err == nil {
-		c.writing = true
-		c.writeOpen(AtSynced)
 	}
 }
 
