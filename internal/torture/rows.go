@@ -43,7 +43,7 @@ var rows = []row{
 	{name: "damage", pkg: ".", test: "^TestDamage$", ci: []string{"-spool.damage.count=500"}, full: []string{"-spool.damage.count=1000"},
 		most: 10, of: "campaigns", seed: "spool.damage.seed"},
 	{name: "index loss", pkg: ".", test: "^TestIndexDamage$|^TestReopen$", most: 10, of: "campaigns", seed: "spool.inner.seed"},
-	{name: "clocks", absent: "not built yet"},
+	{name: "clocks", pkg: ".", test: "^TestClocks$", most: 1, of: "campaigns"},
 	{name: "fuzz", fuzz: true, most: 1, of: "campaigns"},
 	{name: "descriptors", pkg: "./store/badgerkv", test: "^TestDescriptors$", most: 1, of: "campaigns"},
 	{name: "soak", absent: "not built yet"},
