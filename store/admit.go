@@ -1,5 +1,7 @@
 package store
 
+import "errors"
+
 // This file gives out room in the log, before any lock is taken: what has none is refused before it is recorded.
 
 // Admit takes room for n bytes of records (RecordSize each) that the caller is about to append in one go. It must be
@@ -75,14 +77,19 @@ func (c *Committer) roomFor(purse Purse) int64 {
 	return c.log.ReserveRoom()
 }
 
-func (c *Committer) grow(n int64, purse Purse) error {
+func (c *Committer) grow(n int64, purse Purse) (err error) {
 	c.growing.Lock()
 	defer c.growing.Unlock()
 	switch {
 	case n <= c.roomFor(purse):
 		return nil
 	case purse == Ordinary:
-		return c.log.Grow(n)
+		err = c.log.Grow(n)
+	default:
+		err = c.log.Draw(n, purse == Cleaner)
 	}
-	return c.log.Draw(n, purse == Cleaner)
+	if err != nil && !errors.Is(err, ErrNoSpace) && !errors.Is(err, ErrClosed) {
+		c.Fail(err) // an I/O error is the end, wherever it is met
+	}
+	return err
 }

@@ -32,6 +32,9 @@ func lockFile(f *os.File) error {
 // unlockFile gives the lock up, whoever else has this open file.
 func unlockFile(f *os.File) error { return unix.Flock(int(f.Fd()), unix.LOCK_UN) }
 
+// noDescriptors tells whether err says that too many files are open.
+func noDescriptors(err error) bool { return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) }
+
 // noSpace tells whether err says that there is no room, as opposed to a fault.
 func noSpace(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)

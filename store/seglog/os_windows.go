@@ -44,6 +44,9 @@ func lockFile(f *os.File) error {
 // unlockFile does nothing: the lock is this handle's, and goes with it.
 func unlockFile(*os.File) error { return nil }
 
+// noDescriptors tells whether err says that too many files are open.
+func noDescriptors(err error) bool { return errors.Is(err, windows.ERROR_TOO_MANY_OPEN_FILES) }
+
 // noSpace tells whether err says that there is no room, as opposed to a fault.
 func noSpace(err error) bool {
 	return errors.Is(err, windows.ERROR_DISK_FULL) || errors.Is(err, windows.ERROR_HANDLE_DISK_FULL) ||

@@ -34,7 +34,7 @@ func (l *Log) Draw(n int64, all bool) error {
 	if l.ReserveRoom() >= n {
 		return nil
 	}
-	full := l.grow(n)
+	full := shortage(l.grow(n))
 	if !errors.Is(full, store.ErrNoSpace) {
 		return full
 	}
@@ -42,7 +42,7 @@ func (l *Log) Draw(n int64, all bool) error {
 	if piece == nil {
 		return full
 	}
-	return l.install(piece)
+	return shortage(l.install(piece))
 }
 
 // takePiece takes the smallest piece that holds n bytes, unless that leaves less than the part that is kept. Caller holds

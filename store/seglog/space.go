@@ -122,7 +122,7 @@ func (l *Log) prepareAhead() {
 }
 
 // Grow makes Room at least n. It answers store.ErrNoSpace, with nothing changed and nothing left behind, when the space
-// is not there.
+// or a descriptor is not there.
 func (l *Log) Grow(n int64) error {
 	l.space.waiting.Add(1)
 	l.space.mu.Lock()
@@ -134,7 +134,15 @@ func (l *Log) Grow(n int64) error {
 	if l.Room() >= n {
 		return nil
 	}
-	return l.grow(n)
+	return shortage(l.grow(n))
+}
+
+// shortage takes a want of descriptors for a want of space: it passes, and nothing is broken.
+func shortage(err error) error {
+	if noDescriptors(err) {
+		return fmt.Errorf("%w: %v", store.ErrNoSpace, err)
+	}
+	return err
 }
 
 // grow is Grow when the room is less than n. Caller holds space.mu.
