@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -1247,5 +1248,31 @@ func commitAtRandom(t *testing.T, rng *rand.Rand, level store.Level, fails bool)
 	survived, _ := records(t, kept)
 	if len(survived) > len(want) || !slices.Equal(survived, want[:len(survived)]) {
 		t.Error("after a crash the log is no prefix of what was appended")
+	}
+}
+
+// TestGrowFails: an I/O error while the log grows stops the committer, a want of space does not.
+func TestGrowFails(t *testing.T) {
+	for _, c := range []struct {
+		fault error
+		stops bool
+	}{{syscall.EIO, true}, {store.ErrNoSpace, false}} {
+		log := memlog.New(memlog.Options{SegmentSize: 4096})
+		var failed error
+		commit := store.NewCommitter(log, store.CommitterOptions{Reveal: func([]store.Hidden) {}, Dirty: func() {},
+			Failed: func(err error) { failed = err }})
+		log.Fail(memlog.Grow, 0, c.fault)
+		if err := commit.Admit(1 << 20); !errors.Is(err, c.fault) {
+			t.Errorf("Admit = %v, want %v", err, c.fault)
+		}
+		if err := commit.Err(); (err != nil) != c.stops || (failed != nil) != c.stops {
+			t.Errorf("after %v: the committer's error is %v, its owner was told of %v; want one: %t", c.fault, err, failed, c.stops)
+		}
+		if err := commit.Admit(1); (err != nil) != c.stops {
+			t.Errorf("after %v: Admit = %v", c.fault, err)
+		}
+		if err := log.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -238,3 +238,32 @@ func killAt(t *testing.T, seed uint64, name string, time int, power bool) {
 	defer l.Close()
 	h.check(t, l, !power)
 }
+
+// TestTooManyFiles: a log that lacks a descriptor to grow says that there is no space, and grows when there is one again.
+func TestTooManyFiles(t *testing.T) {
+	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE} {
+		for _, op := range []string{"create", "open"} {
+			var short atomic.Bool
+			files := &faultFS{vfs: newMemFS()}
+			files.fault = func(_ int, at string) error {
+				if short.Load() && at == op {
+					return errno
+				}
+				return nil
+			}
+			l := openTest(t, "/spool", Options{SegmentSize: 4096, RingSize: 8192, files: files})
+			need := l.Room() + 1
+			short.Store(true)
+			if err := l.Grow(need); !errors.Is(err, store.ErrNoSpace) {
+				t.Errorf("%v at %s: Grow = %v, want ErrNoSpace", errno, op, err)
+			}
+			short.Store(false)
+			if err := l.Grow(need); err != nil {
+				t.Errorf("%v at %s has passed: Grow = %v", errno, op, err)
+			}
+			if err := l.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
