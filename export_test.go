@@ -73,3 +73,6 @@ func (s *Spool) RestIdle() {
 	defer s.keeper.work.Unlock()
 	s.restIdle()
 }
+
+// ResidentMB is the anonymous resident memory of the process.
+func ResidentMB() int64 { return residentMB() }

@@ -76,8 +76,8 @@ func injectRun(t *testing.T, call, errno string, n int) bool {
 	case ended == nil:
 	case call == "openat" && at >= 0 && !bytes.Contains(line[:max(0, bytes.IndexByte(line, '\n'))], []byte(base)):
 		return true // it was a file of the runtime
-	case call == "openat" && bytes.Contains(bad.Bytes(), []byte("DISCARD")):
-		// Badger ends the process when a file that is there cannot be opened: docs/reliability.md says so.
+	case call == "openat" && (bytes.Contains(bad.Bytes(), []byte("DISCARD")) || bytes.Contains(bad.Bytes(), []byte("err: open ")) && bytes.Contains(bad.Bytes(), []byte("/index: "))):
+		// Badger ends the process when its file or its directory is there and cannot be opened: docs/reliability.md says so.
 		t.Logf("%s: Badger ended the process", what)
 		return true
 	default:

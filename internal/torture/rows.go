@@ -46,5 +46,6 @@ var rows = []row{
 	{name: "clocks", pkg: ".", test: "^TestClocks$", most: 1, of: "campaigns"},
 	{name: "fuzz", fuzz: true, most: 1, of: "campaigns"},
 	{name: "descriptors", pkg: "./store/badgerkv", test: "^TestDescriptors$", most: 1, of: "campaigns"},
-	{name: "soak", absent: "not built yet"},
+	{name: "soak", pkg: ".", test: "^TestSoak$", ci: []string{"-spool.soak=60s"}, full: []string{"-spool.soak=2h"}, most: 1, of: "campaigns",
+		control: []string{"-spool.soak=5s", "-spool.soak.leak"}, counts: counts{operations: `(\d+) calls in`}},
 }
