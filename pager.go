@@ -192,6 +192,9 @@ func (k *keeper) evictQueue(q *Queue) error {
 		}
 		q.hold()
 		for _, number := range dirty {
+			if q.held() {
+				break
+			}
 			if b := q.st.block(number); b != nil && b.body != nil && b.evictable() {
 				q.st.evict(b)
 				k.evicted++
@@ -210,13 +213,19 @@ func (k *keeper) evictQueue(q *Queue) error {
 	return nil
 }
 
+// held tells whether the queue's blocks are to stay in memory as long as that has room for them: a call reads several to use
+// them together. Caller holds mu.
+func (q *Queue) held() bool {
+	return q.gathering > 0 && q.spool.pager.used.Load() <= q.spool.pager.high
+}
+
 // sweep looks at some of the next todo blocks in memory, puts out what may be, and returns those that have to be saved
 // first, how many it has put out, and how many are left to be looked at.
 func (q *Queue) sweep(todo int) (dirty []uint64, out, left int) {
 	q.hold()
 	defer q.mu.Unlock()
 	defer q.tell()
-	if todo = min(todo, q.st.inside); q.gathering > 0 && q.spool.pager.used.Load() <= q.spool.pager.high {
+	if todo = min(todo, q.st.inside); q.held() {
 		return nil, 0, 0
 	}
 	for work := 0; todo > 0 && work < looksAHold && len(dirty) < blocksAHold; work++ {
