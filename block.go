@@ -159,10 +159,22 @@ func (b *block) total() int32 {
 
 // find returns the index of the entry of off, or where it would stand.
 func (b *block) find(off int) (int, bool) {
-	if n := len(b.entries); n > 0 && int(b.entries[n-1].off) < off {
+	es := b.entries
+	n := len(es)
+	if n == 0 || int(es[n-1].off) < off {
 		return n, false
 	}
-	return slices.BinarySearchFunc(b.entries, off, func(e entry, off int) int { return int(e.off) - off })
+	// Offsets differ and rise, so off lies no further behind the first entry, and before the last, than they count: where
+	// there is no gap nothing is left to be searched.
+	lo, hi := max(0, n-1-(int(es[n-1].off)-off)), min(n-1, off-int(es[0].off))
+	for lo < hi {
+		if mid := int(uint(lo+hi) / 2); int(es[mid].off) < off {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo, int(es[lo].off) == off
 }
 
 // entry returns the entry of off, or nil. It is valid until the next call of put.
