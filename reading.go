@@ -21,7 +21,7 @@ func (m *stored) sum() uint32 { return store.BodySum(m.attrs, m.body) }
 
 // open reads the message whose record lies at pos, size bytes of content, and verifies that it is the one meant.
 func (q *Queue) open(pos store.Position, seq uint64, size int) (m stored, err error) {
-	raw, err := q.spool.disk.ReadRecord(pos, make([]byte, 0, store.RecordSize(64, size)))
+	raw, err := q.spool.disk.ReadRecord(pos, nil)
 	if err != nil {
 		return m, q.spool.readFailure(err)
 	}

@@ -2,6 +2,7 @@ package seglog
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/spoolmq/spool/store"
 )
@@ -27,6 +28,7 @@ type ring struct {
 
 	mu        sync.RWMutex
 	low, high store.Position // guarded by mu; the window is empty while low > high
+	lost      atomic.Uint64  // as low, for a look without mu
 }
 
 // makeRing returns a ring that grows to at least size bytes.
@@ -42,6 +44,7 @@ func makeRing(size int) *ring {
 // load makes the ring hold b, less than a page that ends at end, and nothing else.
 func (r *ring) load(end store.Position, b []byte) {
 	r.low, r.high = end-store.Position(len(b)), end
+	r.lost.Store(uint64(r.low))
 	r.put(r.low, b)
 }
 
@@ -74,6 +77,7 @@ func (r *ring) evict(to store.Position) {
 		return
 	}
 	low := to - size + size/ringStep
+	r.lost.Store(uint64(low))
 	r.mu.Lock()
 	r.low = low
 	r.mu.Unlock()
@@ -109,6 +113,9 @@ func (r *ring) publish(high store.Position) {
 
 // record appends the record at pos to dst if the window holds all of it. It is not verified.
 func (r *ring) record(pos store.Position, dst []byte) ([]byte, bool) {
+	if uint64(pos) < r.lost.Load() {
+		return dst, false
+	}
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	if pos < r.low || pos+store.RecordOverhead > r.high {
@@ -120,10 +127,9 @@ func (r *ring) record(pos store.Position, dst []byte) ([]byte, bool) {
 	if err != nil || store.Position(n) > r.high-pos {
 		return dst, false
 	}
-	at := len(dst)
-	dst = extend(dst, n)
-	r.copyTo(dst[at:], pos)
-	return dst, true
+	first := r.piece(pos, pos+store.Position(n))
+	dst = append(dst, first...)
+	return append(dst, r.buf[:n-len(first)]...), true
 }
 
 // copyTo fills b with the bytes at pos. Caller holds mu.
