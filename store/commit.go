@@ -72,6 +72,8 @@ type Committer struct {
 	last     int       // guarded by mu; calls in the last group
 	woken    int32     // guarded by mu; calls and receivers that the last sync has woken
 	pace     int64     // guarded by mu; ns that a sync took lately
+	hasty    int       // guarded by mu; syncs still to begin without waiting for those whom the last one has woken
+	haste    int       // guarded by mu; what hasty was set to last
 	admitted int64     // guarded by mu; Bound of what will still be appended; INVARIANT: admitted ≤ log.Room() when it last grew
 	flown    int64     // guarded by mu; part of admitted that is in the flying group
 	waiting  []*call   // guarded by mu; parked for a sync, by position

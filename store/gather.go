@@ -15,6 +15,7 @@ const (
 	assembleIdle  = 16                    // it stops when nobody has come for one part in so many of a sync's time
 	assembleMost  = 2                     // and after one part in so many in any case
 	assembleFrom  = 20 * time.Microsecond // a sync that takes less is not worth waiting for others
+	assembleHaste = 63                    // Bound: syncs that begin at once after waits that took too long
 )
 
 // gather lets other callers join the open group when the last group had several. Caller holds mu; it is released
@@ -40,20 +41,25 @@ func (c *Committer) gather() {
 
 // assemble lets those whom the last sync has woken come back before the next one begins, and writes what has gathered: a
 // sync costs the same for one call as for all of them, and without this half of the callers sleep in every second one. It
-// waits for as long as they keep coming, and for a small part of what a sync takes. Caller holds mu, leads the sync, and
-// is one of those who have come; mu is released meanwhile.
+// waits for as long as they keep coming, and for a small part of what a sync takes. Callers who are busy for longer, with
+// batches, had better work while the sync runs: after a wait that took too long the next syncs begin at once, more of them
+// each time. Caller holds mu, leads the sync, and is one of those who have come; mu is released meanwhile.
 func (c *Committer) assemble() {
 	want, pace := c.woken, time.Duration(c.pace)
 	if pace < assembleFrom || c.arrived.Load() >= want {
 		return
 	}
+	if c.hasty > 0 {
+		c.hasty--
+		return
+	}
 	c.mu.Unlock()
 	came := c.arrived.Load()
 	began := time.Now()
-	latest := began
+	latest, now := began, began
 	for turn := 0; came < want && turn < assembleTurns; turn++ {
 		runtime.Gosched()
-		now := time.Now()
+		now = time.Now()
 		if n := c.arrived.Load(); n != came {
 			came, latest = n, now
 		}
@@ -62,6 +68,12 @@ func (c *Committer) assemble() {
 		}
 	}
 	c.mu.Lock()
+	if now.Sub(began) > pace/assembleMost {
+		c.haste = min(2*c.haste+1, assembleHaste)
+	} else {
+		c.haste = 0
+	}
+	c.hasty = c.haste
 	if c.open != nil && len(c.open.calls) > 0 && !c.writing && c.err == nil {
 		c.writing = true
 		c.writeOpen(AtSynced)
