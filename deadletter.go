@@ -67,11 +67,6 @@ func (s *Spool) moveOne(q *Queue, seq uint64) (pos store.Position, ok bool) {
 		q.hold()
 		now := s.now()
 		q.st.stay(seq, after(now, again))
-		if b, off := q.st.locate(seq); b != nil && b.kind(off) == inactive {
-			if e := b.entry(off); e.nonce > 0 {
-				e.nonce++ // its lease is over: no receipt of it works, the latest one included
-			}
-		}
 		q.unlock(now)
 		if err != nil && !errors.Is(err, store.ErrGone) {
 			s.log.Warn("dead-letter move put off", "queue", q.name, "error", err)

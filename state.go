@@ -348,7 +348,8 @@ func (st *state) move(b *block, off int, e *entry, why, at int64) {
 	st.moves = append(st.moves, move{at, b.first() + uint64(off)})
 }
 
-// stay undoes a move that could not be made: the message is passed over until due.
+// stay undoes a move that could not be made: the message is passed over until due. Its lease is over: no receipt of it
+// works, the latest one included.
 func (st *state) stay(seq uint64, due int64) {
 	b, off := st.locate(seq)
 	if b == nil || b.kind(off) != moving {
@@ -357,6 +358,9 @@ func (st *state) stay(seq uint64, due int64) {
 	e := b.entry(off)
 	st.shift(b, off, moving, inactive)
 	e.kind, e.due = inactive, due
+	if e.nonce > 0 {
+		e.nonce++
+	}
 	st.arm(b, e)
 }
 
