@@ -69,6 +69,7 @@ func (r *report) pictures(dir string) error {
 	}{
 		{"rate.svg", "Messages a second, as a part of the limit (right is better)", func(w work) bool { return w.Curve == "" && !w.Less }},
 		{"wake.svg", "Wake-up of a blocked receive, as a multiple of the limit (left is better)", func(w work) bool { return w.ID == "W6" }},
+		{"storage.svg", "Memory, opening, disk, as a multiple of the limit (left is better)", func(w work) bool { return w.ID == "W7" || w.ID == "W9" }},
 	} {
 		all := slices.DeleteFunc(r.measured(), func(w work) bool { return !p.pick(w) })
 		if err := r.ratios(filepath.Join(dir, p.file), p.title, all); err != nil {
@@ -91,22 +92,47 @@ func (r *report) pictures(dir string) error {
 	return nil
 }
 
-// ratios draws a line for each work and a mark for each system on it, on a logarithmic scale with the limit at 1.
-func (r *report) ratios(file, title string, all []work) error {
+// A figure of a work that a line is drawn for.
+type figure struct {
+	work work
+	unit string
+}
+
+// lines are the figures that are drawn of works, from the bottom up: the first one, and of what is stored each.
+func lines(all []work) (drawn []figure) {
+	for _, w := range slices.Backward(all) {
+		units := w.Units[:1]
+		if w.ID == "W7" || w.ID == "W9" {
+			units = w.Units
+		}
+		for _, unit := range slices.Backward(units) {
+			drawn = append(drawn, figure{w, unit})
+		}
+	}
+	return drawn
+}
+
+// ratios draws a line for each figure and a mark for each system on it, on a logarithmic scale with the limit at 1.
+func (r *report) ratios(file, title string, works []work) error {
+	all := lines(works)
 	if len(all) == 0 {
 		return nil
 	}
 	p := empty(title)
 	var names []string
-	for i := range all {
-		names = append(names, strings.ReplaceAll(all[len(all)-1-i].Name, "/", ", "))
+	for _, f := range all {
+		name := strings.ReplaceAll(f.work.Name, "/", ", ")
+		if len(all) > len(works) {
+			name += ", " + f.unit
+		}
+		names = append(names, name)
 	}
 	low, high := 0.9, 1.1
 	for i, system := range r.Systems {
 		var marks plotter.XYs
-		for j, w := range all {
-			if ratio, ok := r.ratio(w, system, w.Units[0]); ok && ratio > 0 {
-				marks = append(marks, plotter.XY{X: ratio, Y: float64(len(all) - 1 - j)})
+		for j, f := range all {
+			if ratio, ok := r.ratio(f.work, system, f.unit); ok && ratio > 0 {
+				marks = append(marks, plotter.XY{X: ratio, Y: float64(j)})
 				low, high = min(low, ratio), max(high, ratio)
 			}
 		}

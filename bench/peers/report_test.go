@@ -52,7 +52,7 @@ func TestPictures(t *testing.T) {
 	if err := pretended().pictures(dir); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"rate", "wake", "backlog-rate", "backlog-latency", "size-rate", "workers-rate", "queues-rate"} {
+	for _, name := range []string{"rate", "wake", "storage", "backlog-rate", "backlog-latency", "size-rate", "workers-rate", "queues-rate"} {
 		text, err := os.ReadFile(filepath.Join(dir, name+".svg"))
 		if err != nil || !strings.Contains(string(text), "beanstalkd") {
 			t.Errorf("%s.svg: %d bytes, %v; want a picture with a legend", name, len(text), err)
