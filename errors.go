@@ -26,7 +26,7 @@ var (
 	ErrRewindDisabled    = errors.New("spool: rewind disabled")                       // 6050 Meta.Rewind is 0
 	ErrInvalidRewindTime = errors.New("spool: invalid rewind time")                   // 4000 *RewindRangeError
 	ErrClosed            = errors.New("spool: closed")                                // used after Close
-	ErrLocked            = errors.New("spool: locked by another process")             // the text has its pid
+	ErrLocked            = errors.New("spool: directory is open already")             // the text has its pid
 	ErrCorrupt           = store.ErrCorrupt                                           // *CorruptError: what is stored is not what was written; nothing was deleted
 	ErrFormatVersion     = errors.New("spool: written by a newer version")            // nothing was changed
 	ErrNoSpace           = errors.New("spool: no space left on device")               // nothing of the call was stored

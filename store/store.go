@@ -149,7 +149,7 @@ var (
 	ErrNotFound      = errors.New("not found")
 	ErrGone          = errors.New("position is no longer kept")
 	ErrClosed        = errors.New("closed")
-	ErrLocked        = errors.New("locked by another process")
+	ErrLocked        = errors.New("directory is open already")
 	ErrCorrupt       = errors.New("corrupt")
 	ErrNoSpace       = errors.New("no space left on device")
 	ErrFormatVersion = errors.New("written by a newer version")
