@@ -248,7 +248,7 @@ func (c *Committer) Wait(pos Position, level Level) error {
 	if level == AtSynced {
 		c.arrived.Add(1)
 	}
-	for {
+	for lingered := false; ; {
 		switch {
 		case pos < c.synced || level == AtWritten && pos < c.written:
 			c.mu.Unlock()
@@ -263,6 +263,10 @@ func (c *Committer) Wait(pos Position, level Level) error {
 		case pos < c.written && !c.syncing:
 			c.syncing = true
 			c.leadSync()
+			continue
+		case !lingered && c.level == AtWritten && level == AtWritten:
+			lingered = true
+			c.linger(pos)
 			continue
 		}
 		w := c.park(pos, level)

@@ -10,6 +10,7 @@ import (
 const (
 	gatherTurns = 64 // how often a leader lets others run before it closes a group
 	gatherIdle  = 4  // it stops after so many turns in which nobody joined
+	lingerTurns = 8  // how often a call lets others run, while somebody writes, before it goes to sleep
 
 	assembleTurns = 1 << 14               // Bound: how often the leader of a sync lets others run before it begins
 	assembleIdle  = 16                    // it stops when nobody has come for one part in so many of a sync's time
@@ -35,6 +36,16 @@ func (c *Committer) gather() {
 		} else {
 			before, idle = now, 0
 		}
+	}
+	c.mu.Lock()
+}
+
+// linger lets others run while somebody writes: that takes about as long as to fall asleep and to be woken. Caller holds mu;
+// it is released meanwhile.
+func (c *Committer) linger(pos Position) {
+	c.mu.Unlock()
+	for turn := 0; turn < lingerTurns && !c.reached(pos, AtWritten); turn++ {
+		runtime.Gosched()
 	}
 	c.mu.Lock()
 }
