@@ -17,11 +17,20 @@ const blocksAHold = 8
 //
 //	step                                     dies here: the next Open
 //	1 note where replay will begin           last checkpoint, more replay
+//	  (checkpoint:begun)
 //	2 dirty blocks and queues, under new     last checkpoint; the new records are superfluous
 //	  keys, a few at a hold of a lock
-//	3 sync the log, sync the index           as 2
-//	4 the checkpoint's record, sync          the new checkpoint
+//	  (checkpoint:blocks, :queue, :listed)
+//	3 all of it applied, sync the log, sync  as 2
+//	  the index (checkpoint:flushed, :log,
+//	  :index)
+//	4 the checkpoint's record                one of the two
+//	  (checkpoint:record)
+//	  sync (checkpoint:recorded, :stands)    the new checkpoint
 //	5 remove what it made superfluous        the new checkpoint; what is left is removed later
+//	  (checkpoint:swept, :finished)
+//
+// Of the first checkpoint of an index see shelf.load.
 //
 // Without room for the index, or when it fails, it is left as it is: nothing is lost but time at the next Open.
 func (k *keeper) checkpoint() {
@@ -97,6 +106,7 @@ func (k *keeper) writeCheckpoint(deadline time.Time) error {
 		return err
 	}
 	from := s.commit.Boundary()
+	s.step.at(stepCheckpointBegun)
 	s.set.RLock()
 	lastID, idPos, queues, dropped := s.lastID, s.idPos, s.list(), s.shed
 	s.set.RUnlock()
@@ -113,17 +123,20 @@ func (k *keeper) writeCheckpoint(deadline time.Time) error {
 		if turn > 0 {
 			ids = append(ids, shelvedQueue{q.id, turn})
 		}
+		s.step.at(stepCheckpointQueue)
 	}
 	if err := sh.putPages(ids); err != nil {
 		return err
 	}
-	if err := errors.Join(sh.flush(), s.commit.Sync(), sh.index.Sync()); err != nil {
+	s.step.at(stepCheckpointListed)
+	if err := k.settle(); err != nil {
 		return err
 	}
 	if err := sh.putCheckpoint(from, lastID, idPos); err != nil {
 		return err
 	}
 	k.at.Store(int64(from))
+	s.step.at(stepCheckpointStands)
 	for _, id := range dropped {
 		if err := sh.discardQueue(id); err != nil {
 			return err
@@ -136,7 +149,30 @@ func (k *keeper) writeCheckpoint(deadline time.Time) error {
 	if err := sh.sweep(); err != nil || !clean {
 		return err
 	}
-	return sh.finish()
+	s.step.at(stepCheckpointSwept)
+	if err := sh.finish(); err != nil {
+		return err
+	}
+	s.step.at(stepCheckpointFinished)
+	return nil
+}
+
+// settle makes durable what the checkpoint's record is going to tell of, and the log as far as that reaches.
+func (k *keeper) settle() error {
+	s, sh := k.spool, k.shelf
+	if err := sh.flush(); err != nil {
+		return err
+	}
+	s.step.at(stepCheckpointFlushed)
+	if err := s.commit.Sync(); err != nil {
+		return err
+	}
+	s.step.at(stepCheckpointLog)
+	if err := sh.index.Sync(); err != nil {
+		return err
+	}
+	s.step.at(stepCheckpointIndex)
+	return nil
 }
 
 // prepare makes the index ready for records: it has room, and nothing of an earlier life that they might be taken for.
@@ -178,6 +214,7 @@ func (k *keeper) shelveQueue(q *Queue, deadline time.Time) (turn uint64, err err
 		if err := k.shelveBlocks(q, dirty[:n]); err != nil {
 			return 0, err
 		}
+		k.spool.step.at(stepCheckpointBlocks)
 		dirty = dirty[n:]
 		runtime.Gosched()
 	}
@@ -358,9 +395,14 @@ func (sh *shelf) putCheckpoint(from store.Position, lastID uint32, idPos store.P
 	if err := sh.put(key(keyCheckpoint), e); err != nil {
 		return err
 	}
-	if err := errors.Join(sh.flush(), sh.index.Sync()); err != nil {
+	if err := sh.flush(); err != nil {
 		return err
 	}
+	sh.step.at(stepCheckpointRecord)
+	if err := sh.index.Sync(); err != nil {
+		return err
+	}
+	sh.step.at(stepCheckpointRecorded)
 	sh.at = from
 	sh.old, sh.pending = append(sh.old, sh.pending...), nil
 	return sh.believe()

@@ -56,11 +56,12 @@ const (
 //	  segment, no lock, some at a time
 //	2 under their queue's lock: COPY of      the old places, or the copies: both are whole
 //	  those that are still there
-//	3 the frame is written; under the lock   likewise
-//	  their places become the copies'
-//	4 synced                                 the copies
+//	3 the frame is written (clean:written);  likewise
+//	  under the lock their places become the
+//	  copies' (clean:copied when it is all)
+//	4 synced (clean:synced)                  the copies
 //	5 a checkpoint, unless one lies behind   likewise; an index that knows the old places is followed by the COPYs
-//	  the segment
+//	  the segment (clean:checkpointed)
 //	6 reclaim
 //
 // Hidden, pending and moving messages are about to change: the segment waits for them, and for a message that cannot be
@@ -185,14 +186,14 @@ func (k *keeper) cleanSegment() error {
 		}
 	}
 	k.heavy.Store(k.weight.permille())
-	k.step("copied")
+	k.spool.step.at(stepCleanCopied)
 	if err := k.spool.commit.Sync(); err != nil {
 		return err
 	}
-	k.step("synced")
+	k.spool.step.at(stepCleanSynced)
 	if k.due() || k.shelf != nil && k.shelf.index != nil && store.Position(k.at.Load()) < end {
 		k.checkpoint()
-		k.step("checkpointed")
+		k.spool.step.at(stepCleanCheckpointed)
 	}
 	return k.dropDead()
 }
@@ -335,7 +336,7 @@ func (k *keeper) copyAll(q *Queue, list []straggler) (bad error) {
 	if err := k.spool.commit.Wait(last, store.AtWritten); err != nil {
 		return k.spool.failure(err)
 	}
-	k.step("written")
+	k.spool.step.at(stepCleanWritten)
 	for part := range slices.Chunk(list, copiesAHold) {
 		q.resettle(part)
 	}

@@ -26,12 +26,14 @@ type letter struct {
 //
 //	step                                     dies here: after the next Open
 //	1 read the body, take room, no lock      in the source
+//	  (move:read)
 //	2 set lock for reading, over memory only
 //	  a target's mu: DEADLETTER into the     in the source
-//	    open frame, hidden
-//	  b source's mu: gone there
+//	    open frame, hidden (move:recorded)
+//	  b source's mu: gone there (move:made)  in the source, or in the target when another call has written the frame
 //	3 the frame is written                   in one of them: it is one record
 //	4 synced (Fsync), revealed in the target in the target
+//	  (move:done)
 func (s *Spool) moveAll(q *Queue, moves []move) {
 	var last store.Position
 	made := false
@@ -44,6 +46,7 @@ func (s *Spool) moveAll(q *Queue, moves []move) {
 	if made {
 		// A failure is the spool's: it has stopped, and whoever observes is told so by its own commit.
 		_ = s.commit.Wait(last, s.level)
+		s.step.at(stepMoveDone)
 	}
 }
 
@@ -56,6 +59,7 @@ func (s *Spool) moveOne(q *Queue, seq uint64) (pos store.Position, ok bool) {
 			break
 		}
 		var t *Queue
+		s.step.at(stepMoveRead)
 		pos, t, ok = s.handOver(q, l, need)
 		again = !ok && t != nil && t.bring()
 	}
@@ -138,12 +142,14 @@ func (s *Spool) handOver(q *Queue, l *letter, need int64) (pos store.Position, t
 	s.commit.End(need)
 	t.st.arrive(place{pos, len(l.attrs) + len(l.body), r.to.at})
 	t.unlock(now)
+	s.step.at(stepMoveRecorded)
 
 	q.hold()
 	if b, off := q.st.locate(l.seq); b != nil && b.kind(off) == moving {
 		q.st.remove(b, off)
 	}
 	q.unlock(now)
+	s.step.at(stepMoveMade)
 	return pos, t, true
 }
 

@@ -2,6 +2,7 @@ package spool
 
 import (
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spoolmq/spool/store"
@@ -33,8 +34,43 @@ func WithSizes(segment, checkpoint int64) Option {
 // WithSlack sets how many bytes of garbage beside its share of what is live the log may hold before it is cleaned.
 func WithSlack(bytes int64) Option { return func(o *options) { o.slack = bytes } }
 
-// WithSteps has f called between the steps of cleaning, with their names.
-func WithSteps(f func(name string)) Option { return func(o *options) { o.step = f } }
+// Every test checks that the kill points it passes are in the list.
+func init() {
+	for _, name := range steps() {
+		knownSteps[name] = true
+	}
+	defaults.step = knownStep
+}
+
+var knownSteps = map[string]bool{}
+
+func knownStep(name string) {
+	if !knownSteps[name] {
+		panic("a kill point that is not in the list: " + name)
+	}
+}
+
+// Steps returns the names of all kill points.
+func Steps() []string { return steps() }
+
+// SetSteps has f called at every kill point, in every spool that is opened or repaired from now on.
+func SetSteps(f func(name string)) {
+	defaults.step = func(name string) {
+		knownStep(name)
+		f(name)
+	}
+}
+
+// WithSteps has f called between the steps of cleaning, with what their names have behind the colon.
+func WithSteps(f func(name string)) Option {
+	return func(o *options) {
+		o.step = func(name string) {
+			if short, ok := strings.CutPrefix(name, "clean:"); ok {
+				f(short)
+			}
+		}
+	}
+}
 
 // WithoutPaging has blocks put out of memory as usual, whatever the environment says.
 func WithoutPaging(o *options) {

@@ -32,7 +32,6 @@ type keeper struct {
 	shelf *shelf // nil = no index; used by the checkpointing goroutine only, and by Open and Close
 	every int64
 	slack int64
-	step  func(string)
 
 	work    sync.Mutex     // held by whoever checkpoints, cleans or reclaims
 	press   pressure       // guarded by work
@@ -66,7 +65,7 @@ func newKeeper(sh *shelf) *keeper {
 }
 
 func (k *keeper) start(s *Spool, o options) {
-	k.spool, k.every, k.slack, k.step = s, o.checkpointEvery, o.slack, o.step
+	k.spool, k.every, k.slack = s, o.checkpointEvery, o.slack
 	k.at.Store(int64(s.disk.Start()))
 	if k.shelf != nil {
 		k.at.Store(int64(k.shelf.at))

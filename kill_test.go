@@ -113,6 +113,7 @@ type killEvent struct {
 	Answer *killAnswer `json:",omitempty"` // after it
 	Found  *killFound  `json:",omitempty"`
 	Ready  bool        `json:",omitempty"` // everything has been told
+	Over   bool        `json:",omitempty"` // the spool is closed, as ordered
 	Closed bool        `json:",omitempty"` // the call was refused: the spool is being closed
 	Err    string      `json:",omitempty"` // a call failed
 }
@@ -127,6 +128,9 @@ type killOrders struct {
 	Next       [killWorkers]int      // number of the next body
 	Receipts   [killWorkers][]string // good ones, of earlier processes
 	Close      time.Duration         // close the spool after that long, and wait to be killed; 0 = never
+	Step       string                // die at this kill point, when it is reached for the Nth time; empty = do not
+	Nth        int64
+	Linger     time.Duration // at the step, before it dies: what others may do meanwhile, they do
 }
 
 // ---- the state of one worker's queues, and what calls do to it ----
@@ -261,7 +265,6 @@ func (s *killState) differs(f *killFound) string {
 		{"Received", f.Received, s.Received},
 		{"Deleted", f.Deleted, s.Deleted},
 		{"Visibility", int64(f.Visibility), int64(s.Visibility)},
-		{"dead letters", int64(len(f.Dead)), int64(len(s.Dead))},
 		{"active in temp", f.TempActive, s.TempSent},
 	} {
 		if c.got != c.want {
@@ -273,7 +276,7 @@ func (s *killState) differs(f *killFound) string {
 	}
 	got, want := slices.Sorted(slices.Values(f.Dead)), slices.Sorted(slices.Values(s.Dead))
 	if !slices.Equal(got, want) {
-		return fmt.Sprintf("dead letters %v, want %v", got, want)
+		return fmt.Sprintf("%d dead letters %v, want %d %v", len(got), got, len(want), want)
 	}
 	i := 0
 	for _, m := range s.Messages {
@@ -308,6 +311,10 @@ type killer struct {
 	rng        *rand.Rand
 	workers    []*killTrack
 	power      *killPower // nil: the process dies, otherwise its machine
+	step       string     // the next process dies at this kill point; empty: it dies at any time
+	nth        int64      // when it reaches the step for the nth time
+	linger     time.Duration
+	late       bool // the last process was killed because it did not reach the step
 
 	early, acknowledged, inFlight, done int
 	history                             []string
@@ -326,12 +333,12 @@ func (k *killer) fatalf(format string, args ...any) {
 }
 
 func (k *killer) cycle(c int) {
-	orders := killOrders{Dir: k.dir, Durability: k.durability, Small: k.small, Receives: k.power != nil, Seed: k.rng.Uint64()}
+	orders := killOrders{Dir: k.dir, Durability: k.durability, Small: k.small, Receives: k.power != nil, Seed: k.rng.Uint64(), Step: k.step, Nth: k.nth, Linger: k.linger}
 	for i, w := range k.workers {
 		w.found = false
 		orders.Next[i], orders.Receipts[i] = w.next, w.receipts
 	}
-	if k.rng.IntN(3) == 0 { // dies while it closes, or after
+	if k.rng.IntN(3) == 0 && (k.step == "" || k.rng.IntN(3) == 0) { // dies while it closes, or after
 		orders.Close = 1 + time.Duration(k.rng.IntN(int(60*time.Millisecond)))
 	}
 	text, err := json.Marshal(orders)
@@ -341,7 +348,9 @@ func (k *killer) cycle(c int) {
 	if *killControl {
 		killTail(k.t, k.dir)
 	}
-	if k.rng.IntN(6) == 0 {
+	if strings.HasPrefix(k.step, "index:") && k.rng.IntN(2) == 0 {
+		breakIndex(k.t, k.dir, k.rng)
+	} else if strings.HasPrefix(k.step, "index:") || k.rng.IntN(6) == 0 {
 		if _, err := dropIndex(k.dir); err != nil {
 			k.t.Fatal(err)
 		}
@@ -373,8 +382,9 @@ func (k *killer) cycle(c int) {
 		}
 		cmd.Process.Kill()
 	}
+	k.late = false
 	timer := time.AfterFunc(time.Minute, kill)
-	if c > 0 && k.rng.IntN(4) == 0 {
+	if c > 0 && k.step == "" && k.rng.IntN(4) == 0 {
 		timer.Reset(time.Duration(k.rng.IntN(int(40 * time.Millisecond))))
 	}
 	work := orders.Close + time.Duration(k.rng.IntN(int(80*time.Millisecond)))
@@ -399,10 +409,17 @@ func (k *killer) cycle(c int) {
 		k.history = append(k.history, strings.TrimSuffix(string(line), "\n"))
 		if e.Ready {
 			ready = true
+			if k.step != "" {
+				work = stepPatience
+			}
 			timer.Reset(work)
+		}
+		if e.Over && k.step != "" {
+			timer.Reset(0) // it will not come to its step
 		}
 		k.event(c, e)
 	}
+	k.late = k.step != "" && !timer.Stop()
 	timer.Stop()
 	kill()
 	err = cmd.Wait()
@@ -723,7 +740,7 @@ func killChild() {
 		tell(killEvent{Worker: worker, Err: err.Error()})
 		select {} // until killed
 	}
-	var more []spool.Option
+	more := stepOptions(&orders)
 	if orders.Receives {
 		more = append(more, spool.WithDurableReceives())
 	}
@@ -738,7 +755,7 @@ func killChild() {
 			fail(i, err)
 		}
 		tell(killEvent{Worker: i, Found: f})
-		w := &killWorker{n: i, next: orders.Next[i], receipts: orders.Receipts[i], temp: f.Temp, active: int(f.Active), deleted: int(f.Rewindable), dead: len(f.Dead)}
+		w := &killWorker{n: i, huge: orders.Step == "append:piece", next: orders.Next[i], receipts: orders.Receipts[i], temp: f.Temp, active: int(f.Active), deleted: int(f.Rewindable), dead: len(f.Dead)}
 		w.rng = rand.New(rand.NewPCG(orders.Seed, uint64(i)))
 		w.tell = func(e killEvent) { e.Worker = i; tell(e) }
 		workers[i] = w
@@ -764,12 +781,14 @@ func killChild() {
 		if err := s.Close(); err != nil {
 			fail(0, fmt.Errorf("Close: %w", err))
 		}
+		tell(killEvent{Over: true})
 	}
 	select {}
 }
 
 type killWorker struct {
 	n, next  int
+	huge     bool // some sends are large
 	receipts []string
 	enq      []int64 // instants to rewind to
 	temp     bool
@@ -818,6 +837,9 @@ func (w *killWorker) step() error {
 			n = 1 + w.rng.IntN(20)
 		case 3:
 			n, size = 1+w.rng.IntN(4), 1+w.rng.IntN(60_000)
+			if w.huge && w.rng.IntN(4) == 0 {
+				n, size = 20, 60_000 // more than the ring of the log holds
+			}
 		case 4:
 			n, size = 1+w.rng.IntN(3), w.rng.IntN(5000)
 		}

@@ -202,7 +202,7 @@ func (k *keeper) evictQueue(q *Queue) error {
 		}
 		q.tell()
 		q.mu.Unlock()
-		k.step("evicted")
+		k.spool.step.at(stepCleanEvicted)
 		if len(k.shelf.pending) >= evictSaves {
 			k.checkpoint()
 		}

@@ -13,8 +13,10 @@ import (
 //	step                                     dies here: the next Open
 //	1 SNAPSHOT of every queue whose newest   the old start
 //	  record lies in what is to go; synced
-//	2 the new start is durable               the new start; segments are freed
+//	clean:retold                             likewise, with two records that tell of each queue
+//	2 the new start is durable               the new start; segments are freed (see seglog.Log.Drop)
 //	3 segments are recycled or unlinked      the new start
+//	clean:dropped                            likewise
 func (k *keeper) reclaim() {
 	if k.spool.broken() != nil {
 		return
@@ -40,14 +42,14 @@ func (k *keeper) dropDead() error {
 	if err := k.retell(queues, cut); err != nil {
 		return err
 	}
-	k.step("retold")
+	s.step.at(stepCleanRetold)
 	k.marks.Lock()
 	defer k.marks.Unlock()
 	if err := s.disk.Drop(cut); err != nil {
 		s.commit.Fail(err)
 		return err
 	}
-	k.step("dropped")
+	s.step.at(stepCleanDropped)
 	return nil
 }
 

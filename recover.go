@@ -13,6 +13,9 @@ import (
 // it. shelf is nil for a spool without an index.
 func (s *Spool) recover(shelf *shelf) error {
 	s.keeper = newKeeper(shelf)
+	if shelf != nil {
+		shelf.step = s.step
+	}
 	r := &replay{spool: s, shelf: shelf, queues: map[uint32]*Queue{}}
 	from, err := shelf.load(r)
 	if err != nil {
@@ -21,6 +24,9 @@ func (s *Spool) recover(shelf *shelf) error {
 	err = r.run(from)
 	if r.bad != nil {
 		err = r.run(shelf.refuse(r, r.bad))
+	}
+	if err == nil {
+		s.step.at(stepIndexReplayed)
 	}
 	return err
 }

@@ -60,13 +60,16 @@ func Repair(ctx context.Context, from, to string, opts ...CheckOption) (Report, 
 //
 //	step                                  dies here
 //	1 the new spool under a passing name  the original as it was; a directory "<to>.repairing-…" to be removed
+//	  (repair:made, :begun, :copied)
 //	2 synced and closed cleanly           likewise
+//	  (repair:marked, :done)
 //	3 it gets its name                    see placement
 func (c *checkup) repairInto(p *placement) error {
 	tmp, err := os.MkdirTemp(filepath.Dir(p.to), filepath.Base(p.to)+".repairing-")
 	if err != nil {
 		return openError(filepath.Dir(p.to), err)
 	}
+	defaults.step.at(stepRepairMade)
 	if err := c.rebuild(tmp); err != nil {
 		return cmp.Or(err, os.RemoveAll(tmp))
 	}
@@ -95,22 +98,29 @@ func (c *checkup) rebuild(dir string) error {
 	if err := seglog.Plant(dir, seed); err != nil {
 		return err
 	}
-	out, err := seglog.Open(dir, seglog.Options{})
+	out, err := seglog.Open(dir, seglog.Options{Step: defaults.step})
 	if err != nil {
 		return err
 	}
+	defaults.step.at(stepRepairBegun)
 	m := newMender(c, out)
 	err = c.read(math.MaxUint64, m.record)
+	defaults.step.at(stepRepairCopied)
 	if err == nil {
 		err = m.finish()
 	}
+	defaults.step.at(stepRepairMarked)
 	if err == nil {
 		err = m.review()
 	}
 	if err = cmp.Or(err, out.Close()); err != nil {
 		return err
 	}
-	return seglog.Raise(dir, max(m.epoch, c.survey.Info().Epoch))
+	if err := seglog.Raise(dir, max(m.epoch, c.survey.Info().Epoch)); err != nil {
+		return err
+	}
+	defaults.step.at(stepRepairDone)
+	return nil
 }
 
 // review replays what was written, as Open will, and counts.
@@ -134,10 +144,12 @@ func (m *mender) review() error {
 //	  one rename
 //	1 into the place of the original: the   the original, or the repaired spool and the original as "….repairing-…"
 //	  two names are exchanged, where the
-//	  system can do that
+//	  system can do that (repair:traded)
 //	  otherwise the original is renamed     no directory of that name: the original is there as ".damaged-<n>", the
-//	  and then the repaired spool           repaired spool as "….repairing-…"
+//	  (repair:aside) and then the repaired  repaired spool as "….repairing-…"
+//	  spool
 //	2 the original gets its name aside      as intended
+//	  (repair:placed)
 //
 // Each directory is whole at any time, under one name or another, and none is removed.
 type placement struct {
@@ -202,18 +214,26 @@ func (p *placement) place(tmp string) (kept string, err error) {
 		if err := os.Remove(p.to); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", err // it is not empty any more
 		}
-		return "", errors.Join(os.Rename(tmp, p.to), store.SyncDir(parent))
+		err := errors.Join(os.Rename(tmp, p.to), store.SyncDir(parent))
+		defaults.step.at(stepRepairPlaced)
+		return "", err
 	}
 	if kept, err = spare(p.to); err != nil {
 		return "", err
 	}
 	if p.exchange(tmp, p.to) == nil {
-		return kept, errors.Join(store.SyncDir(parent), os.Rename(tmp, kept), store.SyncDir(parent))
+		defaults.step.at(stepRepairTraded)
+		err = errors.Join(store.SyncDir(parent), os.Rename(tmp, kept))
+	} else {
+		if err := os.Rename(p.to, kept); err != nil {
+			return "", err
+		}
+		defaults.step.at(stepRepairAside)
+		err = os.Rename(tmp, p.to)
 	}
-	if err := os.Rename(p.to, kept); err != nil {
-		return "", err
-	}
-	return kept, errors.Join(os.Rename(tmp, p.to), store.SyncDir(parent))
+	err = errors.Join(err, store.SyncDir(parent))
+	defaults.step.at(stepRepairPlaced)
+	return kept, err
 }
 
 // spare is a name beside dir that nobody has.

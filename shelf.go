@@ -57,6 +57,7 @@ type shelf struct {
 	marker string                      // a file: while it is there the index may be believed
 	disk   store.Log
 	log    *slog.Logger
+	step   stepper
 
 	index   store.Index    // nil until there has been a checkpoint
 	at      store.Position // replay from here on: the last checkpoint's
@@ -144,6 +145,20 @@ func (sh *shelf) next() uint64 {
 }
 
 // load brings in what the index has, and returns where replay begins: the log's start when there is nothing to believe.
+//
+// What becomes of an index that is lost or damaged, or is yet to be made:
+//
+//	step                                     dies here: the next Open
+//	1 it cannot be believed (index:refused)  finds the same
+//	2 its marker is removed, durably         does not look at the index, and replays the log from its start
+//	  (index:distrusted)
+//	3 the log is replayed (index:replayed)   likewise
+//	4 by the next checkpoint: the directory  likewise
+//	  is removed (index:removed), and made
+//	  with an empty index (index:made)
+//	5 its first checkpoint, synced           likewise
+//	  (checkpoint:recorded)
+//	6 the marker, durably (index:believed)   that checkpoint; before the sync of the directory one of the two
 func (sh *shelf) load(r *replay) (store.Position, error) {
 	if sh == nil {
 		return r.spool.disk.Start(), nil
@@ -165,7 +180,9 @@ func (sh *shelf) load(r *replay) (store.Position, error) {
 // refuse has the log replayed from its start, because the index cannot be believed.
 func (sh *shelf) refuse(r *replay, err error) store.Position {
 	sh.log.Warn("index not used, replaying the log instead", "error", err)
+	sh.step.at(stepIndexRefused)
 	sh.drop()
+	sh.step.at(stepIndexDistrusted)
 	*r = replay{spool: r.spool, shelf: sh, queues: map[uint32]*Queue{}}
 	return sh.disk.Start()
 }
@@ -212,7 +229,12 @@ func (sh *shelf) fresh() error {
 	if err := os.RemoveAll(sh.dir); err != nil {
 		return err
 	}
-	return sh.open()
+	sh.step.at(stepIndexRemoved)
+	if err := sh.open(); err != nil {
+		return err
+	}
+	sh.step.at(stepIndexMade)
+	return nil
 }
 
 // believe says durably that the index may be believed from now on.
@@ -227,7 +249,11 @@ func (sh *shelf) believe() error {
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return store.SyncDir(filepath.Dir(sh.marker))
+	if err := store.SyncDir(filepath.Dir(sh.marker)); err != nil {
+		return err
+	}
+	sh.step.at(stepIndexBelieved)
+	return nil
 }
 
 // read brings the last checkpoint into r.

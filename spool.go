@@ -41,16 +41,16 @@ type options struct {
 	durableReceives bool
 	logger          *slog.Logger
 	memoryBudget    int64
-	segmentSize     int64             // tests: all segments of this size
-	checkpointEvery int64             // tests: bytes of log between two checkpoints
-	slack           int64             // tests: bytes of garbage before the log is cleaned
-	step            func(name string) // tests: called between the steps of cleaning
+	segmentSize     int64   // tests: all segments of this size
+	checkpointEvery int64   // tests: bytes of log between two checkpoints
+	slack           int64   // tests: bytes of garbage before the log is cleaned
+	step            stepper // tests: called at each kill point
 	paging          paging
 	index           func() (store.Index, error) // tests: the index of a spool in memory
 }
 
 // defaults are the options of a spool that is given none.
-var defaults = options{memoryBudget: defaultMemoryBudget, checkpointEvery: checkpointEvery, slack: spaceSlack, step: func(string) {},
+var defaults = options{memoryBudget: defaultMemoryBudget, checkpointEvery: checkpointEvery, slack: spaceSlack,
 	paging: paging{grain: tellGrain, rest: passRest}}
 
 // WithDurability chooses between Fsync, the default, and Written.
@@ -112,6 +112,7 @@ type Spool struct {
 	life         life
 	gate         gate // sends wait here for the cleaner
 	pager        pager
+	step         stepper
 
 	set    sync.RWMutex
 	byName map[string]*Queue // guarded by set; by folded name
@@ -134,7 +135,7 @@ func Open(dir string, opts ...Option) (*Spool, error) {
 	if dir == "" {
 		return nil, badArgument("dir", dir, "the path of a directory")
 	}
-	disk, err := seglog.Open(dir, seglog.Options{SegmentSize: o.segmentSize, Logger: o.logger})
+	disk, err := seglog.Open(dir, seglog.Options{SegmentSize: o.segmentSize, Logger: o.logger, Step: o.step})
 	if err != nil {
 		return nil, openError(dir, err)
 	}
@@ -178,7 +179,7 @@ func OpenMemory(opts ...Option) (*Spool, error) {
 
 func newSpool(o options, disk store.Log) *Spool {
 	info := disk.Info()
-	s := &Spool{log: o.logger, disk: disk, sealer: newSealer(info.Key), epoch: info.Epoch,
+	s := &Spool{log: o.logger, step: o.step, disk: disk, sealer: newSealer(info.Key), epoch: info.Epoch,
 		byName: map[string]*Queue{}, byID: map[uint32]*Queue{}}
 	if o.durability == Fsync {
 		s.level = store.AtSynced
@@ -197,7 +198,7 @@ func newSpool(o options, disk store.Log) *Spool {
 // start makes a recovered spool work.
 func (s *Spool) start(o options) {
 	s.commit = store.NewCommitter(s.disk, store.CommitterOptions{
-		Level: s.level, Reveal: s.reveal, Failed: s.stop, Dirty: s.keeper.dirty})
+		Level: s.level, Reveal: s.reveal, Failed: s.stop, Dirty: s.keeper.dirty, Step: s.step})
 	s.clock = newClock(s.now, (*Queue).tick)
 	s.worker = newWorker()
 	s.keeper.start(s, o)
@@ -287,6 +288,14 @@ func (s *Spool) OpenQueue(ctx context.Context, name string, meta Meta) (*Queue, 
 }
 
 // create makes a queue, or returns the one that has the name already.
+//
+//	step                                     dies here: the next Open
+//	1 take room (queue:admitted)             no such queue
+//	2 set lock, over memory only: QUEUE into no such queue, or an empty one when another call has written the frame;
+//	  the open frame (queue:recorded), found nobody had an answer
+//	  by its name (queue:placed)
+//	3 the frame is written                   likewise
+//	4 synced (Fsync; queue:done), answer     the queue
 func (s *Spool) create(name string, meta Meta) (q *Queue, made bool, err error) {
 	if err := checkQueueName(name); err != nil {
 		return nil, false, err
@@ -299,6 +308,7 @@ func (s *Spool) create(name string, meta Meta) (q *Queue, made bool, err error) 
 	if err := s.commit.Admit(need); err != nil {
 		return nil, false, s.failure(err)
 	}
+	s.step.at(stepCreateAdmitted)
 	q, made, err = s.insert(name, meta, need)
 	if !made {
 		s.commit.Forgo(need)
@@ -307,7 +317,9 @@ func (s *Spool) create(name string, meta Meta) (q *Queue, made bool, err error) 
 		return nil, false, err
 	}
 	// Whoever gets a queue that somebody else is just making waits for it too.
-	return q, made, s.failure(s.commit.Wait(q.origin, s.level))
+	err = s.failure(s.commit.Wait(q.origin, s.level))
+	s.step.at(stepCreateDone)
+	return q, made, err
 }
 
 func (s *Spool) insert(name string, meta Meta, need int64) (q *Queue, made bool, err error) {
@@ -327,11 +339,13 @@ func (s *Spool) insert(name string, meta Meta, need int64) (q *Queue, made bool,
 	s.commit.Begin()
 	q.origin = q.recordQueue(queueCreated, now, nil)
 	s.commit.End(need)
+	s.step.at(stepCreateRecorded)
 	q.basis, s.idPos = q.origin, q.origin
 	s.byName[fold(name)], s.byID[q.id] = q, q
 	s.bind(q, target)
 	q.rest()
 	q.mu.Unlock()
+	s.step.at(stepCreatePlaced)
 	return q, true, nil
 }
 
@@ -376,6 +390,14 @@ func (s *Spool) list() []*Queue {
 
 // DeleteQueue deletes a queue with everything in it. Receivers that wait get ErrQueueNotFound, as every later call of the
 // Queue does. A queue that another one names as its dead-letter queue is refused with ErrInvalidArgument.
+//
+//	step                                     dies here: after the next Open
+//	1 take room (delete:admitted)            the queue with everything in it
+//	2 set lock, over memory only: QUEUE into the queue with everything in it, or none when another call has written
+//	  the open frame (delete:recorded), not  the frame; nobody had an answer
+//	  found by its name (delete:removed)
+//	3 the frame is written                   likewise
+//	4 synced (Fsync; delete:done), answer    no such queue
 func (s *Spool) DeleteQueue(ctx context.Context, name string) error {
 	if err := s.enter(ctx); err != nil {
 		return err
@@ -385,12 +407,15 @@ func (s *Spool) DeleteQueue(ctx context.Context, name string) error {
 	if err := s.commit.AdmitFrom(need, store.Reserve); err != nil {
 		return s.failure(err)
 	}
+	s.step.at(stepDeleteAdmitted)
 	pos, err := s.remove(name, need)
 	if err != nil {
 		s.commit.Forgo(need)
 		return err
 	}
-	return s.failure(s.commit.Wait(pos, s.level))
+	err = s.failure(s.commit.Wait(pos, s.level))
+	s.step.at(stepDeleteDone)
+	return err
 }
 
 func (s *Spool) remove(name string, need int64) (pos store.Position, err error) {
@@ -408,6 +433,7 @@ func (s *Spool) remove(name string, need int64) (pos store.Position, err error) 
 	s.commit.Begin()
 	pos = q.recordQueue(queueDropped, s.now(), nil)
 	s.commit.End(need)
+	s.step.at(stepDeleteRecorded)
 	q.dropped.Store(true)
 	q.st.purge()
 	q.waiters.fail(ErrQueueNotFound)
@@ -419,6 +445,7 @@ func (s *Spool) remove(name string, need int64) (pos store.Position, err error) 
 	s.clock.unset(q)
 	delete(s.byName, fold(name))
 	delete(s.byID, q.id)
+	s.step.at(stepDeleteRemoved)
 	return pos, nil
 }
 

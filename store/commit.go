@@ -38,6 +38,12 @@ type Hidden struct {
 // written when its frame is, and synced when a Sync that began later returns; one Sync covers every frame written
 // before it. So a call that only needs AtWritten never queues behind a running Sync.
 //
+//	step                                     dies here: the next Open finds
+//	commit:closed   no more records come     nothing of the group
+//	commit:written  the frame is written     all of it, though nobody has had an answer
+//	commit:synced   and synced               likewise, after power loss too
+//	commit:shown    messages are visible     likewise: a receive of one of them is a record that comes later
+//
 // A committer goroutine was tried and lost 10 to 34 % with few callers (two switches a commit). Leaders let other
 // goroutines run before they close a group when the last one had several calls: without it everybody who slept in one
 // group starts the next one alone, and throughput with many callers nearly halves.
@@ -49,6 +55,7 @@ type Committer struct {
 	reveal func([]Hidden)
 	failed func(error)
 	dirty  func()
+	step   func(name string)
 
 	growing sync.Mutex    // one Grow at a time
 	joined  atomic.Int32  // calls in the open group
@@ -121,12 +128,13 @@ type CommitterOptions struct {
 	Reveal func([]Hidden) // their records have reached Level; in log order, one call at a time
 	Failed func(error)    // called once, by the call that met the error
 	Dirty  func()         // something was written and is not yet synced; must not block
+	Step   func(string)   // called at each of Steps, by whoever leads; tests end the process there. nil: it is not
 }
 
 // NewCommitter returns a committer for a log that nobody else appends to.
 func NewCommitter(log Log, o CommitterOptions) *Committer {
 	end := log.End()
-	c := &Committer{log: log, level: o.Level, reveal: o.Reveal, failed: o.Failed, dirty: o.Dirty,
+	c := &Committer{log: log, level: o.Level, reveal: o.Reveal, failed: o.Failed, dirty: o.Dirty, step: o.Step,
 		next: end, written: end, synced: log.Synced()}
 	c.room.L = &c.mu
 	c.large.New = func() any { return &group{} }
@@ -337,9 +345,13 @@ func (c *Committer) writeOpen(own Level) {
 	c.room.Broadcast()
 	c.mu.Unlock()
 
+	c.at(stepClosed)
 	_, err := c.log.Append(g.payload())
-	if err == nil && c.level == AtWritten && len(g.hidden) > 0 {
-		c.reveal(g.hidden)
+	if err == nil {
+		c.at(stepWritten)
+		if c.level == AtWritten {
+			c.show(g.hidden)
+		}
 	}
 
 	c.mu.Lock()
@@ -403,8 +415,9 @@ func (c *Committer) leadSync() {
 	began := time.Now()
 	err := c.log.Sync(upTo)
 	took := time.Since(began)
-	if err == nil && len(hidden) > 0 {
-		c.reveal(hidden)
+	if err == nil {
+		c.at(stepSynced)
+		c.show(hidden)
 	}
 
 	c.mu.Lock()
@@ -443,6 +456,14 @@ func (c *Committer) leadSync() {
 		c.mu.Unlock()
 		c.dirty()
 		c.mu.Lock()
+	}
+}
+
+// show tells the owner of messages that they have reached the level they were hidden for.
+func (c *Committer) show(hidden []Hidden) {
+	if len(hidden) > 0 {
+		c.reveal(hidden)
+		c.at(stepShown)
 	}
 }
 

@@ -82,6 +82,7 @@ func (l *Log) place(size int) (*segment, tail, error) {
 //	roll:sync    the log is as it was
 //	roll:header  the last segment but one is durable; the next one still says that it holds nothing
 //	roll:switch  it has a header and no frame: the next Open goes on writing there, or does without it
+//	roll:done    likewise
 //
 // The header's page is made durable by the same sync as the first frame. Until then the file may read as what it was
 // before, prepared or below the log start, and the frame in it was never reported to be safe.
@@ -117,6 +118,7 @@ func (l *Log) roll(at tail) error {
 		return l.replace(next, h)
 	}
 	l.switchTo(next, h, at)
+	l.step(stepRollDone)
 	return nil
 }
 

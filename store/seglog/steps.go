@@ -21,6 +21,7 @@ const (
 	stepRollSync   = "roll:sync"   // a third segment would become unsynced
 	stepRollHeader = "roll:header" // the next segment is about to get its header
 	stepRollSwitch = "roll:switch" // its header is written
+	stepRollDone   = "roll:done"   // it is the one that is written
 
 	stepPrepareAllocate = "prepare:allocate" // a file exists under a passing name
 	stepPrepareSync     = "prepare:sync"     // it has its space and header
@@ -48,7 +49,7 @@ func Steps() []string {
 		stepCreateKey, stepCreateMark, stepCreateSegment, stepCreateFormat, stepCreateRename, stepCreateSync,
 		stepAppendWrite, stepAppendPiece, stepAppendDone,
 		stepSyncOlder, stepSyncCurrent, stepSyncDone,
-		stepRollSync, stepRollHeader, stepRollSwitch,
+		stepRollSync, stepRollHeader, stepRollSwitch, stepRollDone,
 		stepPrepareAllocate, stepPrepareSync, stepPrepareRename, stepPrepareDone,
 		stepMarkWrite, stepMarkDone,
 		stepDropMark, stepDropFiles, stepDropRecycle, stepDropRemove,
