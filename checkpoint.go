@@ -239,12 +239,26 @@ func (q *Queue) dirtyBlocks() (dirty []uint64) {
 	return dirty
 }
 
+// holdStill takes a queue's lock, and returns the position that its blocks include: no dead letter of the queue is still
+// there though its record lies below. Moves are made under the lock of the set, which keeps them out.
+func (q *Queue) holdStill() store.Position {
+	s := q.spool
+	q.hold()
+	if q.st.count[moving] > 0 {
+		q.mu.Unlock()
+		s.set.Lock()
+		defer s.set.Unlock()
+		q.hold()
+	}
+	return s.commit.Appended()
+}
+
 // shelveBlocks encodes blocks in one hold of the lock, and writes them without it.
 func (k *keeper) shelveBlocks(q *Queue, numbers []uint64) error {
 	var changes []store.Change
 	s, sh := k.spool, k.shelf
-	q.hold()
-	pos, now, turn := s.commit.Appended(), s.now(), sh.next()
+	pos := q.holdStill()
+	now, turn := s.now(), sh.next()
 	for _, number := range numbers {
 		b := q.st.block(number)
 		if b == nil || b.body == nil || b.places.n == 0 {

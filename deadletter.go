@@ -30,7 +30,8 @@ type letter struct {
 //	2 set lock for reading, over memory only
 //	  a target's mu: DEADLETTER into the     in the source
 //	    open frame, hidden (move:recorded)
-//	  b source's mu: gone there (move:made)  in the source, or in the target when another call has written the frame
+//	  b source's mu: gone there (move:made)  in the source, or in the target when another call has written the frame;
+//	                                         a checkpoint does not see the source between a and b: see holdStill
 //	3 the frame is written                   in one of them: it is one record
 //	4 synced (Fsync), revealed in the target in the target
 //	  (move:done)

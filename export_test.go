@@ -63,14 +63,15 @@ func SetSteps(f func(name string)) {
 
 // WithSteps has f called between the steps of cleaning, with what their names have behind the colon.
 func WithSteps(f func(name string)) Option {
-	return func(o *options) {
-		o.step = func(name string) {
-			if short, ok := strings.CutPrefix(name, "clean:"); ok {
-				f(short)
-			}
+	return withStep(func(name string) {
+		if short, ok := strings.CutPrefix(name, "clean:"); ok {
+			f(short)
 		}
-	}
+	})
 }
+
+// withStep has f called at every kill point.
+func withStep(f func(name string)) Option { return func(o *options) { o.step = f } }
 
 // WithoutPaging has blocks put out of memory as usual, whatever the environment says.
 func WithoutPaging(o *options) {
