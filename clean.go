@@ -25,6 +25,9 @@ const (
 
 	copyHead = 512 // Bound: bytes of a COPY's head
 
+	queueTold = 128 // bytes of a SNAPSHOT's head, about
+	eventTold = 24  // for each rewind or drop in it
+
 	patience     = 10 * time.Second // of more garbage than the contract allows, before cleaning is not held up any more
 	longestPause = 50 * time.Millisecond
 	mostRest     = 150 // times as long as it works the cleaner rests, when the log has just become untidy
@@ -118,7 +121,7 @@ func (k *keeper) pressure() (p pressure, haste float64) {
 	if len(s.disk.Boundaries()) < 2 {
 		return tidy, 0
 	}
-	live := k.cost(s.live())
+	live := k.cost(s.live()) + s.told()
 	begin, end := live/5+k.slack, live*3/10+2*k.slack
 	switch extra := s.disk.Size().Live - live; {
 	case extra <= begin:
@@ -141,6 +144,15 @@ func (k *keeper) cost(live int64) int64 {
 func (s *Spool) live() (n int64) {
 	for _, q := range s.snapshotQueues() {
 		q.visit(func(st *state) { n += st.live() })
+	}
+	return n
+}
+
+// told estimates what SNAPSHOTs take in the log. The space contract does not know them, but to the cleaner they are live:
+// it would write them again and again.
+func (s *Spool) told() (n int64) {
+	for _, q := range s.snapshotQueues() {
+		q.visit(func(st *state) { n += int64(store.RecordSize(queueTold+len(q.name)+eventTold*st.history.Len(), 0)) })
 	}
 	return n
 }

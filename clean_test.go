@@ -660,3 +660,35 @@ func TestCleanByItself(t *testing.T) {
 	}
 	cleanCheck(t, s, dir, true)
 }
+
+// TestCleanSnapshots: what tells of queues is no garbage. A log that holds little else is tidy, however long the lists of
+// rewinds are: the cleaner would write them again and again.
+func TestCleanSnapshots(t *testing.T) {
+	ctx := context.Background()
+	s := cleanOpen(t, t.TempDir(), WithSlack(8<<10))
+	meta := cleanMeta
+	meta.Rewind = 24 * time.Hour
+	for _, name := range []string{"a", "b", "c"} {
+		q := cleanQueue(t, s, name, meta)
+		cleanSend(t, q, 0, 2)
+		cleanDelete(t, q, cleanTake(t, q, 1))
+		for range maxEvents - 10 {
+			if _, err := q.Rewind(ctx, shelfNow(t, q)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for range 200 { // so that the lists lie in segments of their own
+		if _, err := cleanQueue(t, s, "a", meta).Send(ctx, Message{Body: make([]byte, 1000)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for turn, more := 0, true; more; turn++ {
+		if more, _ = s.keeper.cleanTurn(); turn == 100 {
+			t.Fatalf("still cleaning a log of %d bytes, %d of them live, after %d turns", s.disk.Size().Live, s.live(), turn)
+		}
+	}
+	if bytes := s.disk.Size().Live; bytes > 350_000 {
+		t.Errorf("%d bytes left", bytes)
+	}
+}
