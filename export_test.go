@@ -1,6 +1,8 @@
 package spool
 
 import (
+	"context"
+	"errors"
 	"os"
 	"strings"
 	"time"
@@ -68,6 +70,20 @@ func WithSteps(f func(name string)) Option {
 			f(short)
 		}
 	})
+}
+
+// RepairByRename is Repair in place where the system cannot exchange two names.
+func RepairByRename(ctx context.Context, dir, to string, opts ...CheckOption) (Report, error) {
+	c, err := newCheck(ctx, dir, opts)
+	if err != nil {
+		return Report{Dir: dir}, err
+	}
+	p, err := newPlacement(c.report.Dir, to)
+	if err != nil {
+		return c.report, errors.Join(err, c.survey.Close())
+	}
+	p.exchange = func(string, string) error { return errors.ErrUnsupported }
+	return c.report, errors.Join(c.repairInto(p), c.survey.Close())
 }
 
 // withStep has f called at every kill point.
