@@ -3,10 +3,12 @@ package spool_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/spoolmq/spool"
@@ -30,15 +32,45 @@ func smallDisk(t *testing.T, size string) string {
 	return filepath.Join(dir, "spool")
 }
 
+// smallLoop is smallDisk with an ext4 on a loop device.
+func smallLoop(t *testing.T, size string) string {
+	t.Helper()
+	if runtime.GOOS != "linux" || os.Getuid() != 0 {
+		t.Skip("a small ext4 needs root and Linux's loop devices")
+	}
+	image, dir := filepath.Join(t.TempDir(), "image"), t.TempDir()
+	for _, args := range [][]string{{"truncate", "-s", size, image}, {"mkfs.ext4", "-q", "-F", image}, {"mount", "-o", "loop", image, dir}} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Skipf("a small ext4 needs mkfs.ext4 and a loop device: %s: %v: %s", args[0], err, out)
+		}
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v: %s", err, out)
+		}
+	})
+	return filepath.Join(dir, "spool")
+}
+
+var fullControl = flag.Bool("spool.full.control", false, "a control: TestFullDisk takes a refused send for a stored one, and must fail")
+
 // TestFullDisk: a full disk refuses sends with nothing stored, lets everything be received and deleted, and takes as much
 // again when that has made room, without a reopen.
 func TestFullDisk(t *testing.T) {
-	for size, options := range map[string][]spool.Option{"24m": nil, "48m": nil, "64m": nil,
+	for _, c := range []struct {
+		system, size string
+		disk         func(t *testing.T, size string) string
+		body         int
+		options      []spool.Option
+	}{
+		{"tmpfs", "24m", smallDisk, 10_000, nil}, {"tmpfs", "48m", smallDisk, 10_000, nil}, {"tmpfs", "64m", smallDisk, 10_000, nil},
+		{"ext4", "48m", smallLoop, 60_000, nil}, {"ext4", "64m", smallLoop, 60_000, nil},
 		// There is room for an index, and later there is not: what is only there must still be found.
-		"240m": {spool.WithPaging(0, 1<<40), spool.WithDurability(spool.Written), spool.WithSizes(0, 4<<20)}} {
-		t.Run(size, func(t *testing.T) {
-			ctx := context.Background()
-			dir := smallDisk(t, size)
+		{"tmpfs", "240m", smallDisk, 10_000, []spool.Option{spool.WithPaging(0, 1<<40), spool.WithDurability(spool.Written), spool.WithSizes(0, 4<<20)}},
+	} {
+		t.Run(c.system+"/"+c.size, func(t *testing.T) {
+			ctx, options := context.Background(), c.options
+			dir := c.disk(t, c.size)
 			s, err := spool.Open(dir, options...)
 			if err != nil {
 				t.Fatal(err)
@@ -48,7 +80,7 @@ func TestFullDisk(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			stored := fillDisk(t, q)
+			stored := fillDisk(t, q, c.body)
 			for i := range stored {
 				d, err := q.Receive(ctx)
 				if err != nil {
@@ -61,7 +93,7 @@ func TestFullDisk(t *testing.T) {
 			if a, err := q.Attributes(ctx); err != nil || a.Active+a.Inactive+a.Delayed != 0 || a.Sent != int64(stored) {
 				t.Fatalf("Attributes = %+v, %v, want nothing left of %d", a, err, stored)
 			}
-			if again := healDisk(t, q, stored*3/4); again < stored*3/4 {
+			if again := healDisk(t, q, c.body, stored*3/4); again < stored*3/4 {
 				t.Fatalf("%d messages stored after all were deleted, %d before", again, stored)
 			}
 			before, err := q.Attributes(ctx)
@@ -85,14 +117,15 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-const fullBody = 10_000
-
-// fillDisk sends until the disk is full and returns how many messages are stored.
-func fillDisk(t *testing.T, q *spool.Queue) (n int) {
+// fillDisk sends bodies of a size until the disk is full and returns how many messages are stored.
+func fillDisk(t *testing.T, q *spool.Queue, body int) (n int) {
 	t.Helper()
 	for ; ; n++ {
-		_, err := q.Send(context.Background(), spool.Message{Body: make([]byte, fullBody)})
+		_, err := q.Send(context.Background(), spool.Message{Body: make([]byte, body)})
 		if errors.Is(err, spool.ErrNoSpace) {
+			if *fullControl {
+				n++
+			}
 			return n
 		}
 		if err != nil {
@@ -101,11 +134,11 @@ func fillDisk(t *testing.T, q *spool.Queue) (n int) {
 	}
 }
 
-// healDisk sends until want messages are stored; the space of the deleted ones comes back while it does.
-func healDisk(t *testing.T, q *spool.Queue, want int) (n int) {
+// healDisk sends bodies of a size until want messages are stored; the space of the deleted ones comes back while it does.
+func healDisk(t *testing.T, q *spool.Queue, body, want int) (n int) {
 	t.Helper()
 	for tries := 0; n < want && tries < 1_000_000; tries++ {
-		_, err := q.Send(context.Background(), spool.Message{Body: make([]byte, fullBody)})
+		_, err := q.Send(context.Background(), spool.Message{Body: make([]byte, body)})
 		switch {
 		case err == nil:
 			n++
@@ -116,4 +149,79 @@ func healDisk(t *testing.T, q *spool.Queue, want int) (n int) {
 		}
 	}
 	return n
+}
+
+// TestFullDiskRepair: without the room for it a repair is refused, in place and into another directory, and leaves the
+// damaged spool down to the last byte, and nothing else. With room it is made.
+func TestFullDiskRepair(t *testing.T) {
+	for system, disk := range map[string]func(*testing.T, string) string{"tmpfs": smallDisk, "ext4": smallLoop} {
+		t.Run(system, func(t *testing.T) {
+			dir := disk(t, "64m")
+			parent := filepath.Dir(dir)
+			other, filler := filepath.Join(parent, "other"), filepath.Join(parent, "filler")
+			repairDamaged(t, dir, 2000)
+			was := filepath.Join(t.TempDir(), "was")
+			if err := copySpool(dir, was); err != nil {
+				t.Fatal(err)
+			}
+			before := parentOf(t, dir)
+			for _, free := range []int{0, 100 << 10, 3 << 20, 12 << 20} {
+				fillBut(t, filler, free)
+				for _, to := range []string{dir, other} {
+					if _, err := spool.Repair(t.Context(), dir, to); !errors.Is(err, spool.ErrNoSpace) {
+						t.Errorf("Repair to %s with %d bytes free = %v, want ErrNoSpace", filepath.Base(to), free, err)
+					}
+					if err := os.Remove(filler); err != nil {
+						t.Fatal(err)
+					}
+					if after := parentOf(t, dir); !slices.Equal(after, before) {
+						t.Errorf("%v after it, want %v", after, before)
+					}
+					if !sameFiles(t, was, dir) {
+						t.Error("the damaged spool has changed")
+					}
+					fillBut(t, filler, free)
+				}
+				if err := os.Remove(filler); err != nil {
+					t.Fatal(err)
+				}
+			}
+			report, err := spool.Repair(t.Context(), dir, dir)
+			if err != nil || report.LostCount != 1 || !sameFiles(t, was, report.Kept) {
+				t.Errorf("Repair with room = %v, %d lost, the original in %q", err, report.LostCount, report.Kept)
+			}
+		})
+	}
+}
+
+// parentOf lists what is beside a directory.
+func parentOf(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	all, err := os.ReadDir(filepath.Dir(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range all {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// fillBut makes a file that leaves about so many bytes of a disk.
+func fillBut(t *testing.T, name string, free int) {
+	t.Helper()
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	size, block := 0, make([]byte, 64<<10)
+	for err == nil {
+		var n int
+		n, err = f.Write(block)
+		size += n
+	}
+	if err := errors.Join(f.Truncate(int64(max(0, size-free))), f.Sync()); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 
 	"github.com/spoolmq/spool/store"
 	"github.com/spoolmq/spool/store/seglog"
@@ -66,6 +67,9 @@ func Repair(ctx context.Context, from, to string, opts ...CheckOption) (Report, 
 //	3 it gets its name                    see placement
 func (c *checkup) repairInto(p *placement) error {
 	tmp, err := os.MkdirTemp(filepath.Dir(p.to), filepath.Base(p.to)+".repairing-")
+	if errors.Is(err, syscall.ENOSPC) {
+		return fmt.Errorf("%w: %w", store.ErrNoSpace, err)
+	}
 	if err != nil {
 		return openError(filepath.Dir(p.to), err)
 	}

@@ -30,7 +30,11 @@ func Plant(dir string, seed Seed) error {
 		return fmt.Errorf("make %s: %w", dir, err)
 	}
 	who := identity{id: seed.ID, key: seed.Key}
-	return createAs(dir, who, mark{id: who.id, epoch: seed.Epoch, highWater: seed.HighWater}, &o)
+	err := createAs(dir, who, mark{id: who.id, epoch: seed.Epoch, highWater: seed.HighWater}, &o)
+	if err != nil && noSpace(err) {
+		return fmt.Errorf("make a spool in %s: %w: %v", dir, store.ErrNoSpace, err)
+	}
+	return err
 }
 
 // Raise makes the next Open of a log that nobody has open, and that was closed cleanly, have a higher epoch than this
