@@ -3,6 +3,7 @@ package spool_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"math/rand/v2"
 	"path/filepath"
 	"testing"
@@ -16,6 +17,8 @@ import (
 // clockJumps are what a wall clock may jump by between two runs. From the bubble's 2000-01-01, the last one leads to 1970 and
 // back.
 var clockJumps = []time.Duration{time.Second, time.Hour, 365 * 24 * time.Hour, 30 * 365 * 24 * time.Hour}
+
+var clockControl = flag.Bool("spool.clocks.control", false, "a control: between the runs more time passes than TestClocks knows of, and it must fail")
 
 const (
 	clockLease     = 10 * time.Second
@@ -89,6 +92,9 @@ func (c *clockSpool) reopen(kill bool, between func()) {
 		c.must(c.log.Mark(time.Now().UnixNano(), true))
 	}
 	between()
+	if *clockControl {
+		time.Sleep(clockLease)
+	}
 	c.open("second")
 	var err error
 	c.q, err = c.s.Queue("q")

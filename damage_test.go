@@ -34,6 +34,7 @@ import (
 var (
 	damageCount = flag.Int("spool.damage.count", 0, "damages of TestDamage (0: 150)")
 	damageSeed  = flag.Uint64("spool.damage.seed", 0, "seed of TestDamage; 0 draws one")
+	damageForge = flag.Bool("spool.damage.control", false, "a control: what TestDamage changes has right checksums; when it notices all of that, it fails")
 	damageOnly  = flag.Int("spool.damage.only", -1, "make only this damage of the seed, and keep the copy")
 )
 
@@ -147,7 +148,12 @@ func TestDamage(t *testing.T) {
 			copied := filepath.Join(dir, "spool")
 			damageCopy(t, o.dir, copied)
 			job := damageJob{Dir: copied, Receipts: o.dir + ".receipts", Small: o.small, Crashed: o.crashed, Want: o.want}
-			what := damageSome(t, rng, &job)
+			what := ""
+			if *damageForge {
+				what = damageForged(t, rng, &job)
+			} else {
+				what = damageSome(t, rng, &job)
+			}
 			before := damageFiles(t, copied)
 			v, err := j.judge(job)
 			if err != nil {
@@ -157,7 +163,7 @@ func TestDamage(t *testing.T) {
 			if v.Violation == "" && v.How == "corrupt at Open" {
 				v.Violation = damageLost(before, damageFiles(t, copied))
 			}
-			if v.Violation != "" {
+			if v.Violation != "" && !*damageForge {
 				t.Errorf("damage %d of %s spool, %s: %s", i, o.name, what, v.Violation)
 			}
 			mu.Lock()
@@ -167,9 +173,16 @@ func TestDamage(t *testing.T) {
 				kind = "index"
 			}
 			tally[kind+" "+v.How]++
+			if *damageForge && v.Violation == "" {
+				t.Logf("damage %d of %s spool, %s: not noticed", i, o.name, what)
+				tally["not noticed"]++
+			}
 		})
 	}
 	all.Wait()
+	if *damageForge && tally["not noticed"] == 0 {
+		t.Errorf("all of %d changes without an error were noticed", count)
+	}
 	t.Logf("%v", tally)
 }
 
@@ -361,6 +374,43 @@ func damageSome(t *testing.T, rng *rand.Rand, job *damageJob) string {
 		t.Error(err)
 	}
 	return f.String() + ": " + what
+}
+
+// damageForged changes the job's copy through the library, so that all checksums are right, and says what it did.
+func damageForged(t *testing.T, rng *rand.Rand, job *damageJob) (what string) {
+	ctx := t.Context()
+	s, err := killOpen(job.Dir, spool.Written, job.Small)
+	if err != nil {
+		t.Error(err)
+		return ""
+	}
+	defer func() {
+		if err := errors.Join(err, s.Close()); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}()
+	var q *spool.Queue
+	if q, err = s.Queue([]string{"dead", "large", "small", "work"}[rng.IntN(4)]); err != nil {
+		return ""
+	}
+	switch rng.IntN(4) {
+	case 0:
+		what = "a message of " + q.Name() + " deleted"
+		var d *spool.Delivery
+		if d, err = q.Receive(ctx); err == nil {
+			err = d.Delete(ctx)
+		}
+	case 1:
+		what = "a message sent to " + q.Name()
+		_, err = q.Send(ctx, spool.Message{Body: []byte("forged")})
+	case 2:
+		what = "a message of " + q.Name() + " received"
+		_, err = q.Receive(ctx, spool.Visibility(100*damageLease))
+	case 3:
+		what = q.Name() + " purged"
+		err = q.Purge(ctx)
+	}
+	return what
 }
 
 // ---- the child that builds ----

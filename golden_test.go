@@ -331,6 +331,29 @@ func FuzzSnapshot(f *testing.F) {
 
 func FuzzCopy(f *testing.F) { fuzzRecord(f, func() coded { return new(copyRecord) }, nothing) }
 
+// A boundedRecord is a list of bytes. As a control it takes memory for as many as the input says, and FuzzBound must fail.
+type boundedRecord struct{ items []byte }
+
+func (r *boundedRecord) encode(e *encoder) {
+	e.uv(uint64(len(r.items)))
+	*e = append(*e, r.items...)
+}
+
+func (r *boundedRecord) decode(d *decoder) {
+	n := 0
+	if os.Getenv("SPOOL_FUZZ_CONTROL") == "" {
+		n = d.count(1)
+	} else {
+		n = int(d.uv() & (1<<20 - 1))
+	}
+	r.items = make([]byte, n)
+	copy(r.items, d.take(uint64(n)))
+}
+
+func FuzzBound(f *testing.F) {
+	fuzzRecord(f, func() coded { return new(boundedRecord) }, func(x coded) int { return cap(x.(*boundedRecord).items) })
+}
+
 // TestCopyKinds: a message is recorded anew when it is active, inactive, delayed or rewindable, and not otherwise.
 func TestCopyKinds(t *testing.T) {
 	for k := gone; k < kinds; k++ {

@@ -27,6 +27,7 @@ var (
 	innerSeed  = flag.Uint64("spool.inner.seed", 0, "seed of TestReopen and TestReopenBeside; 0 draws one")
 	innerSteps = flag.Int("spool.inner.steps", 0, "steps of each run (0: 250, 120 with -short)")
 	innerRuns  = flag.Int("spool.inner.runs", 0, "runs of TestReopen (0: 2, 1 with -short)")
+	innerLoss  = flag.Bool("spool.inner.control", false, "a control: with the index a message is lost too, and TestReopen and TestIndexDamage must fail")
 )
 
 func innerRandom(t testing.TB) *rand.Rand {
@@ -651,6 +652,7 @@ func (d *driver) compare() {
 	noIndex := func(dir string) {
 		d.must(os.RemoveAll(filepath.Join(dir, "index")))
 		d.must(os.RemoveAll(filepath.Join(dir, "index.ok")))
+		innerLose(d.t, dir, d.opts)
 	}
 	d.same("without index", before, d.look(image, "without index", 0, end, noIndex))
 	jump := d.jump()
@@ -687,6 +689,23 @@ func (d *driver) compare() {
 		setTime(d.t, d.dir, jump)
 		d.open()
 		d.note("went on after a crash, %v later", jump)
+	}
+}
+
+// innerLose loses what the log has: as a control, the messages of a queue that has some.
+func innerLose(t testing.TB, dir string, opts []Option) {
+	if !*innerLoss {
+		return
+	}
+	s, err := Open(dir, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, q := range s.Queues() {
+		if err := q.Purge(context.Background()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -424,6 +424,7 @@ func TestIndexDamage(t *testing.T) {
 			how := fmt.Sprintf("record of kind %q %s", letter, name)
 			dir := filepath.Join(t.TempDir(), "copy")
 			shelfChange(t, base, dir, func(ix store.Index) []store.Change { return damage(ix, last(ix, letter)) })
+			innerLose(t, dir, []Option{WithoutPaging})
 			s := shelfOpen(t, dir)
 			if (letter == keyState || letter == keyPlaces) && s.keeper.shelf.index != nil {
 				shelfMeet(t, how, s)

@@ -145,8 +145,8 @@ func (r *row) campaign() (l record.Line) {
 	case r.proof != "":
 		l.Control = r.proof
 	case r.control != nil:
-		_, err := r.test1(r.control, &record.Line{})
-		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		out, err := r.test1(r.control, &record.Line{})
+		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && bytes.Contains(out, []byte("--- FAIL")) {
 			l.Control = record.ControlBites
 		} else {
 			l.Result, l.Control = "failed", fmt.Sprintf("did not fail: %v", err)
@@ -198,15 +198,33 @@ func fuzz() (l record.Line) {
 			d = 2 * time.Second
 		}
 	}
-	l.Control = "none"
 	l.Command = "make fuzz FUZZTIME=" + d.String()
 	out, err := exec.Command("make", "--no-print-directory", "fuzz", "FUZZTIME="+d.String()).CombinedOutput()
 	l.Operations = number(out, `elapsed: [^\n]*execs: (\d+) [^\n]*\n(?:PASS|ok)`)
 	if l.Result = "ok"; err != nil {
 		l.Result, l.Why = "failed", err.Error()
 		os.Stdout.Write(out)
+		return l
+	}
+	l.Control = fuzzControl()
+	if l.Control != record.ControlBites {
+		l.Result = "failed"
 	}
 	return l
+}
+
+// fuzzControl fuzzes a decoder that takes memory for what is not there.
+func fuzzControl() string {
+	cmd := exec.Command("go", "test", "-run", "^$", "-fuzz", "^FuzzBound$", "-fuzztime", "60s", ".")
+	cmd.Env = append(os.Environ(), "SPOOL_FUZZ_CONTROL=1")
+	out, err := cmd.CombinedOutput()
+	if e := os.RemoveAll("testdata/fuzz/FuzzBound"); e != nil {
+		return e.Error()
+	}
+	if err == nil || !bytes.Contains(out, []byte("bytes for")) {
+		return fmt.Sprintf("did not fail: %v", err)
+	}
+	return record.ControlBites
 }
 
 // tree is the commit, and whether the files differ from it. What the harness records makes no difference.

@@ -2,10 +2,12 @@ package badgerkv
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -136,16 +138,22 @@ func TestCloseWithoutSpace(t *testing.T) {
 
 const fewDescriptors = 40
 
+var descriptorsControl = flag.Bool("badgerkv.descriptors.control", false, "a control: TestDescriptors does not lower the limit, and must fail")
+
 // TestDescriptors: with too few descriptors Open fails with an error about them, not about the content.
 func TestDescriptors(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows has no descriptor limit")
 	}
-	out := runChild(t, "descriptors", t.TempDir())
+	limit := fewDescriptors
+	if *descriptorsControl {
+		limit = 1000
+	}
+	out := runChild(t, "descriptors", t.TempDir(), strconv.Itoa(limit))
 	if !strings.HasPrefix(out, "plain: ") || !strings.Contains(out, "file descriptors free of 40, 64 needed") {
 		t.Errorf("Open with 40 descriptors: %s, want a plain error that names 40 and 64", out)
 	}
-	out = runChild(t, "descriptors later", t.TempDir())
+	out = runChild(t, "descriptors later", t.TempDir(), strconv.Itoa(limit))
 	if !strings.Contains(out, "file descriptors free of 40, 64 needed") || !strings.HasSuffix(out, "\n<nil>\n") {
 		t.Errorf("Apply with 40 descriptors, then with many: %s, want an error and nil", out)
 	}
@@ -214,7 +222,8 @@ func init() {
 		return nil
 	}
 	childTasks["descriptors"] = func(args []string) error {
-		if err := limitDescriptors(fewDescriptors); err != nil {
+		limit, err := strconv.Atoi(args[1])
+		if err := errors.Join(err, limitDescriptors(limit)); err != nil {
 			return err
 		}
 		ix, err := Open(args[0], Options{})
@@ -230,11 +239,15 @@ func init() {
 		return nil
 	}
 	childTasks["descriptors later"] = func(args []string) error {
+		few, err := strconv.Atoi(args[1])
+		if err != nil {
+			return err
+		}
 		ix, err := Open(args[0], Options{})
 		if err != nil {
 			return err
 		}
-		for _, limit := range []int{fewDescriptors, 1000} {
+		for _, limit := range []int{few, 1000} {
 			if err := limitDescriptors(limit); err != nil {
 				return err
 			}
