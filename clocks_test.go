@@ -93,7 +93,7 @@ func (c *clockSpool) reopen(kill bool, between func()) {
 	}
 	between()
 	if *clockControl {
-		time.Sleep(clockLease)
+		time.Sleep(2 * clockJumps[len(clockJumps)-1])
 	}
 	c.open("second")
 	var err error
