@@ -72,6 +72,9 @@ func TestFullDisk(t *testing.T) {
 			if testing.Short() && c.system == "ext4" {
 				t.Skip("an ext4 takes a while to fill")
 			}
+			if c.system == "ext4" {
+				t.Parallel() // it waits for syncs
+			}
 			ctx, options := context.Background(), c.options
 			dir := c.disk(t, c.size)
 			s, err := spool.Open(dir, options...)
