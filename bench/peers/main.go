@@ -25,6 +25,7 @@ func main() {
 	flag.Float64Var(&o.Scale, "scale", 1, "multiply counts and times by this; below 1 the figures mean little")
 	flag.BoolVar(&o.Full, "full", false, "also measure backlogs of ten million")
 	systems := flag.String("systems", ".", "regular expression: the systems to measure")
+	curved := flag.String("curve-systems", ".", "regular expression: of these, the systems that curves are measured of")
 	works := flag.String("works", ".", "regular expression: the loads to measure, as they are printed")
 	out := flag.String("out", ".", "directory of the results")
 	draw := flag.Bool("draw", false, "measure nothing: make the table and the pictures of what is in peers.json")
@@ -37,12 +38,12 @@ func main() {
 		}
 		return
 	}
-	if err := run(o, *systems, *works, *out, *draw); err != nil {
+	if err := run(o, *systems, *curved, *works, *out, *draw); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(o options, systems, works, out string, draw bool) error {
+func run(o options, systems, curved, works, out string, draw bool) error {
 	kept := filepath.Join(out, "peers.json")
 	var r *report
 	if draw {
@@ -59,11 +60,15 @@ func run(o options, systems, works, out string, draw bool) error {
 		if err != nil {
 			return err
 		}
+		curve, err := regexp.Compile(curved)
+		if err != nil {
+			return err
+		}
 		work, err := regexp.Compile(works)
 		if err != nil {
 			return err
 		}
-		r = measure(o, system, work)
+		r = measure(o, system, curve, work)
 		text, err := json.MarshalIndent(r, "", "\t")
 		if err != nil {
 			return err

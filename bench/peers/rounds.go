@@ -101,7 +101,7 @@ func system(name string, w work) (workload.System, error) {
 }
 
 // measure runs everything: in each round each work, in each work each system.
-func measure(o options, wantSystem, wantWork *regexp.Regexp) *report {
+func measure(o options, wantSystem, wantCurve, wantWork *regexp.Regexp) *report {
 	names, missing := available(o, wantSystem)
 	r := &report{Options: o, Date: time.Now().UTC().Format(time.DateOnly), Machine: machine(), Versions: versions(names),
 		Systems: names, Missing: missing, Outcomes: map[string]map[string][]outcome{}}
@@ -115,8 +115,8 @@ func measure(o options, wantSystem, wantWork *regexp.Regexp) *report {
 				continue
 			}
 			for _, name := range names {
-				if _, err := system(name, w); err != nil {
-					continue // it does not have the level
+				if _, err := system(name, w); err != nil || w.Curve != "" && !wantCurve.MatchString(name) {
+					continue // it does not have the level, or its curves are not wanted
 				}
 				out := child(cell{System: name, Work: w.Name, Options: o})
 				log.Printf("round %d of %d  %-45s %-15s %s", round+1, rounds, w.Name, name, out.tell(w))
