@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -823,6 +824,57 @@ func TestNoSpace(t *testing.T) {
 	}
 }
 
+// A pursed log notes what it is asked for, and gives it.
+type pursed struct {
+	store.Log
+	room, reserve int64
+	asked         string
+}
+
+func (p *pursed) Room() int64        { return p.room }
+func (p *pursed) ReserveRoom() int64 { return max(p.room, p.reserve) }
+
+func (p *pursed) Grow(n int64) error {
+	p.room, p.asked = n, "grow"
+	return nil
+}
+
+func (p *pursed) Draw(n int64, all bool) error {
+	p.reserve, p.asked = n, fmt.Sprintf("draw all=%t", all)
+	return nil
+}
+
+// TestPurses: what stores more draws on nothing but the file system, what stores less on a part of the reserve, and what
+// makes room on all of it.
+func TestPurses(t *testing.T) {
+	for _, test := range []struct {
+		purse   store.Purse
+		reserve int64 // there is already
+		want    string
+	}{
+		{store.Ordinary, 0, "grow"},
+		{store.Ordinary, 1 << 20, "grow"},
+		{store.Reserve, 0, "draw all=false"},
+		{store.Reserve, 1 << 20, ""},
+		{store.Cleaner, 0, "draw all=true"},
+		{store.Cleaner, 1 << 20, ""},
+	} {
+		log := &pursed{Log: memlog.New(memlog.Options{}), reserve: test.reserve}
+		c := store.NewCommitter(log, store.CommitterOptions{Reveal: func([]store.Hidden) {}, Dirty: func() {}})
+		if got, want := c.TryAdmit(100, test.purse), test.want == ""; got != want {
+			t.Errorf("purse %d beside a reserve of %d bytes: TryAdmit = %t, want %t", test.purse, test.reserve, got, want)
+		} else if got {
+			c.Forgo(100)
+		}
+		if err := c.AdmitFrom(100, test.purse); err != nil || log.asked != test.want {
+			t.Errorf("purse %d beside a reserve of %d bytes: the log is asked to %q, want %q: %v", test.purse, test.reserve, log.asked, test.want, err)
+		}
+		if err := log.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestRoomIsNeverExceeded drives calls of all sizes through tiny segments; the watched log compares each frame with Room.
 func TestRoomIsNeverExceeded(t *testing.T) {
 	rng := commitRandom(t)
@@ -856,6 +908,35 @@ func TestRoomIsNeverExceeded(t *testing.T) {
 }
 
 // ---- bodies --------------------------------------------------------------------------------------------------------
+
+// TestRoomIsGivenBack: when everything has been written, all the room that calls have taken is free again.
+func TestRoomIsGivenBack(t *testing.T) {
+	const all = 4<<20 - store.FrameHeaderSize - store.FrameAlign // of a group
+	for level := range store.AtSynced + 1 {
+		c, _, _ := newCommitter(t, level, memlog.Options{SegmentSize: 16 << 20})
+		free := func(after string) {
+			if !c.TryAdmit(all, store.Ordinary) {
+				t.Fatalf("after %s: no room for a whole group, though nothing is under way", after)
+			}
+			c.Forgo(all)
+		}
+		free("nothing")
+		if err := c.Wait(add(t, c, "head", "body"), level); err != nil {
+			t.Fatal(err)
+		}
+		free("a call")
+		if err := c.Admit(1000); err != nil {
+			t.Fatal(err)
+		}
+		c.Forgo(1000)
+		free("room that was not used")
+		first, second := add(t, c, "one", "frame"), add(t, c, "for", "two")
+		if err := errors.Join(c.Wait(first, level), c.Wait(second, level)); err != nil {
+			t.Fatal(err)
+		}
+		free("two calls in one frame")
+	}
+}
 
 // TestHugeBodies: large bodies are not copied, small ones may be, and all arrive.
 func TestHugeBodies(t *testing.T) {
@@ -1121,6 +1202,15 @@ func TestFailFromOutside(t *testing.T) {
 
 // ---- at random -----------------------------------------------------------------------------------------------------
 
+// busy returns a function that takes a while.
+func busy(d time.Duration) func() {
+	return func() {
+		for from := time.Now(); time.Since(from) < d; {
+			runtime.Gosched()
+		}
+	}
+}
+
 // TestCommitAtRandom makes every sort of call from many goroutines and compares the log with what they appended. With
 // a failure somewhere, what was answered must be there.
 func TestCommitAtRandom(t *testing.T) {
@@ -1141,6 +1231,9 @@ func commitAtRandom(t *testing.T, rng *rand.Rand, level store.Level, fails bool)
 	}
 	c, log, r := newCommitter(t, level, o)
 	mem := log.Log.(*memlog.Log)
+	if rng.IntN(2) == 0 { // syncs that are worth gathering for
+		log.append, log.sync = busy(20*time.Microsecond), busy(200*time.Microsecond)
+	}
 	if fails {
 		mem.Fail([]memlog.Op{memlog.Append, memlog.AppendUnknown, memlog.Sync}[rng.IntN(3)], rng.IntN(40), errBroken)
 	}
