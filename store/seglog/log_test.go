@@ -61,3 +61,75 @@ func TestLogOnDisk(t *testing.T) {
 		SegmentBytes: o.SegmentSize,
 	})
 }
+
+// TestSyncBesideAppend: a frame that is appended while a sync runs is not one that this sync has made durable.
+func TestSyncBesideAppend(t *testing.T) {
+	var late func() // called once, between the sync and its report
+	files := newMemFS()
+	l := openTest(t, "/spool", Options{SegmentSize: 64 << 10, files: files, Step: func(name string) {
+		if name == stepSyncDone && late != nil {
+			f := late
+			late = nil
+			f()
+		}
+	}})
+	defer l.Close()
+	if _, err := l.Append(records(1, 100)); err != nil {
+		t.Fatal(err)
+	}
+	end := l.End()
+	late = func() {
+		if _, err := l.Append(records(1, 100)); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := l.Sync(end); err != nil {
+		t.Fatal(err)
+	}
+	if got := l.Synced(); got != end || l.End() <= end {
+		t.Errorf("Synced = %d of %d, want %d: the sync began there", got, l.End(), end)
+	}
+	if err := l.Mark(1, true); err == nil {
+		t.Error("a log with a frame that was not synced was marked clean")
+	}
+	if err := l.Sync(l.End()); err != nil || l.Synced() != l.End() {
+		t.Errorf("Synced = %d after the next sync, want %d: %v", l.Synced(), l.End(), err)
+	}
+}
+
+// TestMarkKeepsTheOtherSlot: a Mark that is torn takes nothing with it: what the one before it said still counts.
+func TestMarkKeepsTheOtherSlot(t *testing.T) {
+	files := newMemFS()
+	o := Options{SegmentSize: 4096, files: files}
+	for round := range int64(4) { // the newer slot is the first one and the second one in turns
+		l := openTest(t, "/spool", o)
+		marks := []int64{100 * (round + 1), 100*(round+1) + 1, 100*(round+1) + 2}[:2+round%2]
+		for _, at := range marks {
+			if err := l.Mark(at, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		n := files.entries["/spool/MARK"]
+		newer, highest := int64(0), uint64(0)
+		for slot := range int64(2) {
+			m, err := decodeMark(n.data[slot*pageSize:][:markSize])
+			if err != nil {
+				t.Fatalf("slot %d: %v", slot, err)
+			}
+			if m.number > highest {
+				newer, highest = slot, m.number
+			}
+		}
+		n.write(make([]byte, 40), newer*pageSize)
+		torn := openTest(t, "/spool", o)
+		if got, want := torn.Info().HighWater, marks[len(marks)-2]; got != want {
+			t.Errorf("with the newer slot torn HighWater = %d, want %d of the Mark before", got, want)
+		}
+		if err := torn.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
