@@ -1,0 +1,193 @@
+package spool_test
+
+import (
+	"context"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/spoolmq/spool"
+	"github.com/spoolmq/spool/store"
+	"github.com/spoolmq/spool/store/memkv"
+	"github.com/spoolmq/spool/store/memlog"
+)
+
+// A heldLog is a log whose writes and syncs wait as long as they are held.
+type heldLog struct {
+	*memlog.Log
+	writes, syncs hold
+}
+
+// A hold lets everybody pass, or nobody.
+type hold struct{ shut atomic.Pointer[chan struct{}] }
+
+func (h *hold) close() {
+	ch := make(chan struct{})
+	h.shut.Store(&ch)
+}
+
+func (h *hold) open() { close(*h.shut.Swap(nil)) }
+
+func (h *hold) pass() {
+	if ch := h.shut.Load(); ch != nil {
+		<-*ch
+	}
+}
+
+func (l *heldLog) Append(p store.Payload) (store.Position, error) {
+	l.writes.pass()
+	return l.Log.Append(p)
+}
+
+func (l *heldLog) Sync(upTo store.Position) error {
+	l.syncs.pass()
+	return l.Log.Sync(upTo)
+}
+
+// openHeld opens a spool on a log that can be held, inside a bubble.
+func openHeld(t *testing.T, dir string, opts ...spool.Option) (*heldLog, *caseSpool) {
+	t.Helper()
+	log := &heldLog{Log: memlog.New(memlog.Options{})}
+	s, err := spool.OpenOn(log, dir, func() (store.Index, error) { return memkv.New(), nil }, append(opts, spool.WithoutPaging)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return log, newCaseSpool(t, s)
+}
+
+// TestAnsweredWhenStored: no verb is answered before its record is written, nor, if the spool's durability covers it,
+// before that is synced; and then it is.
+func TestAnsweredWhenStored(t *testing.T) {
+	type fixture struct {
+		s *caseSpool
+		q *caseQueue
+		d *spool.Delivery // leased; another message is active, and a third one rewindable
+	}
+	message := spool.Message{Body: []byte("x")}
+	changes := map[string]func(f fixture) error{
+		"Send":        func(f fixture) error { _, err := f.q.Send(bg, message); return err },
+		"SendBatch":   func(f fixture) error { _, err := f.q.SendBatch(bg, []spool.Message{message, message}); return err },
+		"Delete":      func(f fixture) error { return f.d.Delete(bg) },
+		"DeleteBatch": func(f fixture) error { return f.q.DeleteBatch(bg, []string{f.d.Receipt}) },
+		"Rewind":      func(f fixture) error { _, err := f.q.Rewind(bg, time.Now().Add(-time.Minute)); return err },
+		"Purge":       func(f fixture) error { return f.q.Purge(bg) },
+		"SetMeta":     func(f fixture) error { return f.q.SetMeta(bg, func(m *spool.Meta) { m.PollingWait = time.Second }) },
+		"CreateQueue": func(f fixture) error { _, err := f.s.CreateQueue(bg, "new", spool.Meta{}); return err },
+		"DeleteQueue": func(f fixture) error { return f.s.DeleteQueue(bg, "old") },
+	}
+	leases := map[string]func(f fixture) error{
+		"Receive":          func(f fixture) error { _, err := f.q.Receive(bg); return err },
+		"ReceiveBatch":     func(f fixture) error { _, err := f.q.ReceiveBatch(bg, 10); return err },
+		"ChangeVisibility": func(f fixture) error { return f.q.ChangeVisibility(bg, f.d.Receipt, time.Minute) },
+		"Extend":           func(f fixture) error { return f.d.Extend(bg, time.Minute) },
+		"Release":          func(f fixture) error { return f.d.Release(bg, 0) },
+	}
+	dir := t.TempDir()
+	try := func(name string, verb func(f fixture) error, synced bool, opts ...spool.Option) {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				log, s := openHeld(t, dir, opts...)
+				s.create("old", spool.Meta{})
+				q := s.create("q", spool.Meta{Rewind: time.Hour})
+				q.sendDelete("rewindable")
+				q.send("leased")
+				f := fixture{s, q, q.receive("leased")}
+				q.send("active")
+				if err := s.Sync(bg); err != nil {
+					t.Fatal(err)
+				}
+				log.writes.close()
+				log.syncs.close()
+				var answered atomic.Bool
+				go func() {
+					if err := verb(f); err != nil {
+						t.Error(err)
+					}
+					answered.Store(true)
+				}()
+				synctest.Wait()
+				if answered.Load() {
+					t.Error("answered before the record is written")
+				}
+				log.writes.open()
+				synctest.Wait()
+				if answered.Load() == synced {
+					t.Errorf("with the record written and not synced: answered is %t, want %t", answered.Load(), !synced)
+				}
+				log.syncs.open()
+				synctest.Wait()
+				if !answered.Load() {
+					t.Error("not answered after the sync")
+				}
+			})
+		})
+	}
+	for name, verb := range changes {
+		try(name+"/fsync", verb, true)
+		try(name+"/written", verb, false, spool.WithDurability(spool.Written))
+	}
+	for name, verb := range leases {
+		try(name+"/fsync", verb, false)
+		try(name+"/written", verb, false, spool.WithDurability(spool.Written), spool.WithDurableReceives())
+		try(name+"/durable", verb, true, spool.WithDurableReceives())
+	}
+}
+
+// TestReceivedWhenDurable: a receiver gets no message whose send has not reached the spool's durability, whether it waited
+// before the send or came after it.
+func TestReceivedWhenDurable(t *testing.T) {
+	for _, size := range []int{10, 60 << 10} { // one that is handed over as a copy, one that is read
+		for _, early := range []bool{true, false} {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				log, s := openHeld(t, dir)
+				q := s.create("q", spool.Meta{PollingWait: time.Minute})
+				log.syncs.close()
+				var first, second <-chan answer
+				if early {
+					first = q.waiting(bg, 1)
+				}
+				sent := make(chan error, 1)
+				go func() {
+					_, err := q.Send(bg, spool.Message{Body: make([]byte, size)})
+					sent <- err
+				}()
+				synctest.Wait()
+				if !early {
+					first = q.waiting(bg, 1)
+				}
+				ctx, cancel := context.WithCancel(bg)
+				second = q.waiting(ctx, 1)
+				if len(first)+len(second)+len(sent) > 0 {
+					t.Errorf("%d bytes, receiver first %t: %d receivers and %d senders are answered before the sync, want none",
+						size, early, len(first)+len(second), len(sent))
+				}
+				lost, err := spool.OpenOn(log.Crash(func(int64) int64 { return 0 }), filepath.Join(dir, "none"), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if n := lost.Stats().Messages; n != 0 {
+					t.Errorf("a power loss before the sync leaves %d messages, want none", n)
+				}
+				if err := lost.Close(); err != nil {
+					t.Error(err)
+				}
+				log.syncs.open()
+				synctest.Wait()
+				cancel()
+				synctest.Wait()
+				if len(first)+len(second) != 2 || len(sent) != 1 {
+					t.Fatalf("after the sync %d receivers and %d senders are answered, want all", len(first)+len(second), len(sent))
+				}
+				if a := <-first; a.err != nil || len(a.ds) != 1 {
+					t.Errorf("Receive = %v, want the message", a)
+				}
+				if err := <-sent; err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
