@@ -1,11 +1,13 @@
 package spool_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"reflect"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/spoolmq/spool"
@@ -290,4 +292,63 @@ func TestRuleMetaRangesAtCreation(t *testing.T) {
 	if _, err := s.Spool.Queue("other"); !errors.Is(err, spool.ErrQueueNotFound) {
 		t.Errorf("Queue = %v, want ErrQueueNotFound", err)
 	}
+}
+
+// Rule: Stats adds up what all queues hold, and tells what falls due first.
+func TestRuleStats(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *caseSpool) {
+		if st := s.Stats(); st.Queues != 0 || st.Messages != 0 || st.Waiting != 0 || !st.NextDue.IsZero() || st.Segments != 1 || st.LogBytes != 0 {
+			t.Errorf("Stats of an empty spool = %+v", st)
+		}
+		names := []string{"a", "b", "c"}
+		var queues []*caseQueue
+		for i, name := range names {
+			q := s.create(name, spool.Meta{Rewind: time.Hour})
+			queues = append(queues, q)
+			q.sendDelete("1234567890")
+			q.send("12345", time.Duration(2+(i+1)%3)*sec) // b's is the latest, c's the first
+			for range i + 1 {
+				q.send("123")
+			}
+		}
+		live := int64(3*(64+10) + 3*(64+5) + 6*(64+3))
+		st := s.Stats()
+		if st.Queues != 3 || st.Messages != 9 || st.Rewindable != 3 || st.LiveBytes != live {
+			t.Errorf("Stats = %d queues, %d messages, %d rewindable, %d live bytes, want 3, 9, 3, %d",
+				st.Queues, st.Messages, st.Rewindable, st.LiveBytes, live)
+		}
+		wantAt(t, "NextDue", st.NextDue, time.Now().Add(2*sec))
+		if st.LogBytes < live || st.DiskBytes < st.LogBytes || st.DeadBytes != st.LogBytes-live || st.MemoryBytes <= 0 {
+			t.Errorf("Stats = %d bytes of log, %d on disk, %d dead, %d in memory; %d are live", st.LogBytes, st.DiskBytes, st.DeadBytes, st.MemoryBytes, live)
+		}
+		// One call at a time: each is a record in a frame of its own, as are the queues.
+		if want := int64(3 + 3*3 + 3 + 6); st.Records != want || st.Commits != want || st.RecordsCommit != 1 {
+			t.Errorf("Stats = %d records in %d frames, %g each, want %d", st.Records, st.Commits, st.RecordsCommit, want)
+		}
+		if ids, err := queues[0].SendBatch(bg, []spool.Message{{Body: []byte("x")}, {Body: []byte("y")}, {Body: []byte("z")}}); err != nil || len(ids) != 3 {
+			t.Fatal(err)
+		}
+		if after := s.Stats(); after.Records != st.Records+3 || after.Commits != st.Commits+1 || after.RecordsCommit <= 1 || after.Messages != 12 {
+			t.Errorf("Stats after a batch of 3 = %+v", after)
+		}
+		for _, q := range queues {
+			if err := q.Purge(bg); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ctx, cancel := context.WithCancel(bg)
+		for i, q := range queues {
+			for range i + 1 {
+				q.waiting(ctx, 1, spool.Wait(time.Hour))
+			}
+		}
+		if st := s.Stats(); st.Waiting != 6 || st.Messages != 0 || st.Rewindable != 0 || st.LiveBytes != 0 || !st.NextDue.IsZero() {
+			t.Errorf("Stats with 6 receivers at 3 empty queues = %+v", st)
+		}
+		cancel()
+		synctest.Wait()
+		if st := s.Stats(); st.Waiting != 0 {
+			t.Errorf("Stats = %d receivers wait, want none", st.Waiting)
+		}
+	})
 }
