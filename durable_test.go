@@ -2,6 +2,7 @@ package spool_test
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -190,4 +191,36 @@ func TestReceivedWhenDurable(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestRoomBesideSends: sends under way count for MaxMessages, delayed ones included.
+func TestRoomBesideSends(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		log, s := openHeld(t, dir)
+		q := s.create("q", spool.Meta{MaxMessages: 3})
+		q.send("there")
+		log.syncs.close()
+		answers := make(chan error, 6)
+		for i := range cap(answers) {
+			go func() {
+				_, err := q.Send(bg, spool.Message{Body: []byte("x"), Delay: time.Duration(i%2) * time.Hour})
+				answers <- err
+			}()
+			synctest.Wait()
+		}
+		log.syncs.open()
+		synctest.Wait()
+		full := 0
+		for range cap(answers) {
+			if err := <-answers; errors.Is(err, spool.ErrQueueFull) {
+				full++
+			} else if err != nil {
+				t.Error(err)
+			}
+		}
+		if a := q.attributes(); full != 4 || a.Active+a.Delayed != 3 {
+			t.Errorf("of 6 sends to a queue with room for 2 %d were refused, %d active and %d delayed; want 4, and 3 in all", full, a.Active, a.Delayed)
+		}
+	})
 }

@@ -3,6 +3,7 @@ package spool
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -392,6 +393,43 @@ func FuzzAttributes(f *testing.F) {
 func fitsItself(b *body) error {
 	count, _ := b.counted()
 	return b.fits(shelved{count: count})
+}
+
+// TestFits: a block whose records decode is refused when they do not belong together, or not to what is known of it.
+func TestFits(t *testing.T) {
+	var e encoder
+	encodeState(&e, exampleBlock(), 2e18)
+	read := func() (*body, shelved) {
+		b := newBody()
+		if err := decodeState(&decoder{b: e}, b); err != nil {
+			t.Fatal(err)
+		}
+		b.places.n = 76
+		count, _ := b.counted()
+		return b, shelved{count: count}
+	}
+	if b, at := read(); b.fits(at) != nil {
+		t.Fatalf("fits = %v for what was encoded", b.fits(at))
+	}
+	for name, damage := range map[string]func(b *body, at *shelved){
+		"one active more":              func(_ *body, at *shelved) { at.count[active]++ },
+		"one inactive less":            func(_ *body, at *shelved) { at.count[inactive]-- },
+		"one delayed more":             func(_ *body, at *shelved) { at.count[delayed]++ },
+		"one rewindable less":          func(_ *body, at *shelved) { at.count[rewindable]-- },
+		"a lease of an active one":     func(b *body, at *shelved) { b.active.set(3); at.count[active]++ },
+		"a delay of a deleted one":     func(b *body, at *shelved) { b.deleted.set(4); at.count[rewindable]++ },
+		"active and deleted":           func(b *body, at *shelved) { b.active.set(2); at.count[active]++ },
+		"deleted without an entry":     func(b *body, at *shelved) { b.deleted.set(60); at.count[rewindable]++ },
+		"an entry of no kind":          func(b *body, at *shelved) { b.entries[2].kind = moving; at.count[inactive]-- },
+		"entries out of order":         func(b *body, _ *shelved) { b.entries[3].off = b.entries[2].off },
+		"an entry behind the messages": func(b *body, _ *shelved) { b.places.n = int(b.entries[len(b.entries)-1].off) },
+		"a bit behind the messages":    func(b *body, at *shelved) { b.active.set(76); at.count[active]++ },
+	} {
+		b, at := read()
+		if damage(b, &at); !errors.Is(b.fits(at), errShelf) {
+			t.Errorf("%s: fits = %v, want %v", name, b.fits(at), errShelf)
+		}
+	}
 }
 
 func FuzzBlockState(f *testing.F) {
