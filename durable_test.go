@@ -224,3 +224,68 @@ func TestRoomBesideSends(t *testing.T) {
 		}
 	})
 }
+
+// A hookedIndex calls a function before changes are applied, once.
+type hookedIndex struct {
+	*memkv.Sim
+	before func()
+}
+
+func (ix *hookedIndex) Apply(batch []store.Change) error {
+	if f := ix.before; f != nil && len(batch) > 0 {
+		ix.before = nil
+		f()
+	}
+	return ix.Sim.Apply(batch)
+}
+
+// TestCheckpointInAGroup: a checkpoint is made while a frame gathers. What that frame had when a queue was looked at is in
+// the checkpoint, what came to it later is replayed, neither of them twice.
+func TestCheckpointInAGroup(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		ix := &hookedIndex{Sim: memkv.NewSim()}
+		log := &heldLog{Log: memlog.New(memlog.Options{})}
+		s, err := spool.OpenOn(log, dir, func() (store.Index, error) { return ix, nil }, spool.WithoutPaging)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := newCaseSpool(t, s)
+		q := c.create("q", spool.Meta{})
+		q.send("first")
+		q.send("second")
+		log.writes.close()
+		for range 2 { // one is being written, and one gathers
+			go q.send("later")
+			synctest.Wait()
+		}
+		hooked, done := make(chan bool), make(chan error, 1)
+		ix.before = func() {
+			go q.receive("first", spool.Visibility(time.Hour))
+			synctest.Wait()
+			hooked <- true
+		}
+		go func() { done <- s.Checkpoint() }()
+		<-hooked
+		log.writes.open()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		after, index := log.Crash(func(unsynced int64) int64 { return unsynced }), ix.Crash(ix.Unsynced())
+		want := q.attributes()
+		if want.Sent != 4 || want.Received != 1 || want.Active != 3 || want.Inactive != 1 {
+			t.Fatalf("%+v", want)
+		}
+		opened := false
+		again, err := spool.OpenOn(after, dir, func() (store.Index, error) { opened = true; return index, nil }, spool.WithoutPaging)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := newCaseSpool(t, again).get("q").attributes()
+		if got.Sent != want.Sent || got.Received != want.Received || got.Active != want.Active || got.Inactive != want.Inactive || !opened {
+			t.Errorf("opened again, with the index %t: sent %d, received %d, active %d, inactive %d; want %d, %d, %d, %d", opened,
+				got.Sent, got.Received, got.Active, got.Inactive, want.Sent, want.Received, want.Active, want.Inactive)
+		}
+	})
+}

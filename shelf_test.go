@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/spoolmq/spool/store"
 	"github.com/spoolmq/spool/store/badgerkv"
+	"github.com/spoolmq/spool/store/memkv"
 )
 
 // A hooked index calls a function before and after each Apply and Sync; the function may make the call fail.
@@ -363,6 +365,61 @@ func TestCheckpointFails(t *testing.T) {
 		if !shelfLook(t, how+", closed", dir, want) {
 			t.Errorf("%s: the next checkpoint is not used", how)
 		}
+	}
+}
+
+// A watchedIndex calls checkpoint before a checkpoint's record is applied.
+type watchedIndex struct {
+	*memkv.Sim
+	checkpoint func()
+}
+
+func (ix *watchedIndex) Apply(batch []store.Change) error {
+	if slices.ContainsFunc(batch, func(c store.Change) bool { return c.Key[0] == keyCheckpoint }) {
+		ix.checkpoint()
+	}
+	return ix.Sim.Apply(batch)
+}
+
+// TestCheckpointIsStable: the log is synced before a checkpoint tells of it, so are the records below a checkpoint before
+// it tells of them, and so is the checkpoint before it is believed and what it replaces is removed.
+func TestCheckpointIsStable(t *testing.T) {
+	ix := &watchedIndex{Sim: memkv.NewSim()}
+	s, err := OpenMemory(WithoutPaging, func(o *options) { o.index = func() (store.Index, error) { return ix, nil } })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.CreateQueue(t.Context(), "q", Meta{}); err != nil {
+		t.Fatal(err)
+	}
+	checkpoints := 0
+	ix.checkpoint = func() {
+		checkpoints++
+		if synced, end := s.disk.Synced(), s.disk.End(); synced < end {
+			t.Errorf("a checkpoint is written when the log is synced to %d of %d", synced, end)
+		}
+		if n := ix.Unsynced(); n > 0 {
+			t.Errorf("a checkpoint is written beside %d records that are not synced", n)
+		}
+	}
+	for round := range 3 {
+		shelfSend(t, s, "q", 1500)
+		s.keeper.work.Lock()
+		err := s.keeper.writeCheckpoint(time.Time{})
+		s.keeper.work.Unlock()
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept := ix.Crash(0)
+		for _, e := range shelfEntries(t, ix) {
+			if v, err := kept.Get(e.Key); err != nil || !bytes.Equal(v, e.Value) {
+				t.Errorf("round %d: a power loss after the checkpoint takes the record %q %x: %v", round, e.Key[0], e.Key[1:], err)
+			}
+		}
+	}
+	if checkpoints != 3 {
+		t.Errorf("%d checkpoints, want 3", checkpoints)
 	}
 }
 
@@ -773,6 +830,47 @@ func TestChangesInMidCheckpoint(t *testing.T) {
 			shelfLook(t, "without index", plain, want)
 		})
 	}
+}
+
+// TestDroppedInFirstCheckpoint: a queue that is deleted while it is saved for the first time leaves nothing in the index
+// when the next checkpoint stands.
+func TestDroppedInFirstCheckpoint(t *testing.T) {
+	s := shelfOpen(t, t.TempDir())
+	defer s.Close()
+	if _, err := s.CreateQueue(t.Context(), "stays", Meta{}); err != nil {
+		t.Fatal(err)
+	}
+	s.keeper.checkpoint()
+	q, err := s.CreateQueue(t.Context(), "bulk", Meta{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 60 {
+		shelfSend(t, s, "bulk", MaxBatch)
+		if got, err := q.ReceiveBatch(t.Context(), MaxBatch, Visibility(10*time.Hour)); err != nil || len(got) != MaxBatch {
+			t.Fatal(len(got), err)
+		}
+	}
+	ix := &hooked{Index: s.keeper.shelf.index}
+	dropped := false
+	ix.hook = func(string, bool) error {
+		q.hold()
+		between := q.shelving
+		q.mu.Unlock()
+		if !between || dropped {
+			return nil
+		}
+		dropped = true
+		return s.DeleteQueue(t.Context(), "bulk")
+	}
+	s.keeper.shelf.index = ix
+	s.keeper.checkpoint()
+	s.keeper.shelf.index = ix.Index
+	if !dropped {
+		t.Fatal("the queue was not deleted in the middle")
+	}
+	s.keeper.checkpoint()
+	shelfKeys(t, "after the next checkpoint", s)
 }
 
 // TestLapseBeforeTheRule: a lease that was over before a dead-letter rule was set is not judged by it after an Open.
