@@ -289,3 +289,99 @@ func TestCheckpointInAGroup(t *testing.T) {
 		}
 	})
 }
+
+// TestEvictedBesideACheckpoint: a block that is put out of memory again and again between two checkpoints does not take away
+// what the first of them tells of it. Only time changes it, so no record makes the next Open look at it.
+func TestEvictedBesideACheckpoint(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		ix, log := memkv.NewSim(), memlog.New(memlog.Options{})
+		s, err := spool.OpenOn(log, dir, func() (store.Index, error) { return ix, nil }, spool.WithPaging(0, 1<<40))
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := newCaseSpool(t, s).create("q", spool.Meta{})
+		for range 10 {
+			q.send("x")
+		}
+		for i := range 5 {
+			q.receive("x", spool.Visibility(time.Duration(3*(i+1))*time.Second))
+		}
+		if err := s.Checkpoint(); err != nil {
+			t.Fatal(err)
+		}
+		written := ix.Unsynced()
+		for range 5 {
+			time.Sleep(3 * time.Second) // a lease ends, which nothing records, and the block is put out
+		}
+		if ix.Unsynced() < written+5 {
+			t.Fatalf("%d records were written after the checkpoint, want the block each time", ix.Unsynced()-written)
+		}
+		after, index := log.Crash(func(unsynced int64) int64 { return unsynced }), ix.Crash(ix.Unsynced())
+		opened := false
+		again, err := spool.OpenOn(after, dir, func() (store.Index, error) { opened = true; return index, nil }, spool.WithPaging(0, 1<<40))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := newCaseSpool(t, again).get("q")
+		found.counts(10, 0, 0, 0)
+		for range 10 {
+			found.receive("x")
+		}
+		if found.none(); !opened {
+			t.Error("the index is not opened again")
+		}
+	})
+}
+
+// TestRewindBehindACheckpoint: a rewind that brings back part of a block, and that only the log tells of, counts for that
+// part when the spool is opened again.
+func TestRewindBehindACheckpoint(t *testing.T) {
+	for name, rest := range map[string]func(q *caseQueue){
+		"rewind": func(*caseQueue) {},
+		"rewind and a shorter window": func(q *caseQueue) {
+			q.set(func(m *spool.Meta) { m.Rewind = 8 * sec })
+		},
+	} {
+		dir := t.TempDir()
+		synctest.Test(t, func(t *testing.T) {
+			ix, log := memkv.NewSim(), memlog.New(memlog.Options{})
+			open := func(log *memlog.Log, ix *memkv.Sim) *caseSpool {
+				s, err := spool.OpenOn(log, dir, func() (store.Index, error) { return ix, nil }, spool.WithPaging(0, 1<<40))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return newCaseSpool(t, s)
+			}
+			s := open(log, ix)
+			q := s.create("q", spool.Meta{Rewind: time.Hour})
+			var sent []time.Time
+			for range 10 {
+				sent = append(sent, time.Now())
+				q.sendDelete("x")
+				time.Sleep(sec)
+			}
+			if err := s.Checkpoint(); err != nil {
+				t.Fatal(err)
+			}
+			q.rewind(sent[6], 4)
+			rest(q)
+			if err := s.Sync(bg); err != nil {
+				t.Fatal(err)
+			}
+			want := q.attributes()
+			again := open(log.Crash(func(unsynced int64) int64 { return unsynced }), ix.Crash(ix.Unsynced())).get("q")
+			again.counts(want.Active, want.Inactive, want.Delayed, want.Rewindable)
+			if want.Active != 4 || name == "rewind" && want.Rewindable != 6 {
+				t.Errorf("%s: %d active, %d rewindable", name, want.Active, want.Rewindable)
+			}
+			if t.Failed() {
+				return
+			}
+			for _, at := range sent[6:] {
+				wantAt(t, name+": EnqueuedAt", again.receive("x").EnqueuedAt, at)
+			}
+			again.none()
+		})
+	}
+}

@@ -948,3 +948,39 @@ func TestQueueIDsAreNotUsedAgain(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestQueueIDsOfAnEmptySpool: the highest id is not forgotten when no queue is left that the log could tell of.
+func TestQueueIDsOfAnEmptySpool(t *testing.T) {
+	dir := t.TempDir()
+	s := shelfOpen(t, dir)
+	const n = 400
+	for i := range n {
+		if _, err := s.CreateQueue(t.Context(), fmt.Sprintf("q%d", i), Meta{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range n { // the highest id ends first: its records go first, too
+		if err := s.DeleteQueue(t.Context(), fmt.Sprintf("q%d", n-1-i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.keeper.checkpoint()
+	s.keeper.reclaim()
+	if s.disk.Start() == 0 {
+		t.Fatal("nothing was given back")
+	}
+	if err := errors.Join(s.Close(), os.RemoveAll(filepath.Join(dir, "index")), os.RemoveAll(filepath.Join(dir, "index.ok"))); err != nil {
+		t.Fatal(err)
+	}
+	s = shelfOpen(t, dir)
+	q, err := s.CreateQueue(t.Context(), "new", Meta{})
+	if err != nil || q.id != n+1 {
+		t.Errorf("a new queue has the id %d, %v, want %d", q.id, err, n+1)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
