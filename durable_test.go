@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -384,4 +385,66 @@ func TestRewindBehindACheckpoint(t *testing.T) {
 			again.none()
 		})
 	}
+}
+
+// A readLog calls a function before each read of a record.
+type readLog struct {
+	*memlog.Log
+	read func()
+}
+
+func (l *readLog) ReadRecord(pos store.Position, dst []byte) ([]byte, error) {
+	if l.read != nil {
+		l.read()
+	}
+	return l.Log.ReadRecord(pos, dst)
+}
+
+// TestCleanBesideAMove: a message that sets out for the dead-letter queue between the moment at which the cleaner reads it
+// and that at which it would record it is not copied: it is in one of the queues, also after a crash.
+func TestCleanBesideAMove(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		log := &readLog{Log: memlog.New(memlog.Options{SegmentSize: 8 << 10})}
+		s, err := spool.OpenOn(log, dir, func() (store.Index, error) { return memkv.New(), nil }, spool.WithoutPaging)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := newCaseSpool(t, s)
+		dead := c.create("dead", spool.Meta{})
+		q := c.create("q", spool.Meta{DeadLetter: &spool.DeadLetter{Queue: "dead", MaxReceives: 1}})
+		for range 20 {
+			q.send(strings.Repeat("x", 1000))
+		}
+		if _, err := q.Receive(bg, spool.Visibility(sec)); err != nil {
+			t.Fatal(err)
+		}
+		var reads atomic.Int64
+		moves := make(chan struct{})
+		log.read = func() {
+			switch reads.Add(1) {
+			case 1: // the cleaner's, of the message that is leased
+				time.Sleep(2 * sec)
+			case 2: // that of the move
+				<-moves
+			}
+		}
+		if err := s.Clean(); err != nil {
+			t.Fatal(err)
+		}
+		if n := reads.Load(); n < 3 {
+			t.Fatalf("%d reads, want that of the move beside those of the cleaner", n)
+		}
+		close(moves)
+		synctest.Wait()
+		q.counts(19, 0, 0, 0)
+		dead.counts(1, 0, 0, 0)
+		after, err := spool.OpenOn(log.Crash(func(unsynced int64) int64 { return unsynced }), dir+"/none", nil, spool.WithoutPaging)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := newCaseSpool(t, after)
+		again.get("q").counts(19, 0, 0, 0)
+		again.get("dead").counts(1, 0, 0, 0)
+	})
 }
