@@ -130,3 +130,23 @@ func TestRuleEveryAge(t *testing.T) {
 		}
 	})
 }
+
+// Rule: nothing comes early, also when something else falls due a moment before it.
+func TestRuleNothingComesWithAnother(t *testing.T) {
+	for _, gap := range []time.Duration{1, time.Microsecond, msec / 2, msec - 1} {
+		inBubble(t, func(t *testing.T, s *caseSpool) {
+			q := s.create("q", spool.Meta{})
+			q.send("first", sec)
+			q.send("second", sec+gap)
+			q.send("leased")
+			q.receive("leased", spool.Visibility(sec+2*gap))
+			from := time.Now()
+			for i, counts := range [][3]int64{{0, 1, 2}, {1, 1, 1}, {2, 1, 0}, {3, 0, 0}} {
+				if i > 0 {
+					time.Sleep(time.Until(from.Add(sec + time.Duration(i-1)*gap)))
+				}
+				q.counts(counts[0], counts[1], counts[2], 0)
+			}
+		})
+	}
+}

@@ -296,6 +296,20 @@ func TestCleanEveryNth(t *testing.T) {
 	cleanCheck(t, s, dir, true)
 }
 
+// TestCleanBeforeACheckpointIsDue: cleaning makes the checkpoint that it needs, however little has been written since the
+// last one.
+func TestCleanBeforeACheckpointIsDue(t *testing.T) {
+	dir := t.TempDir()
+	s := cleanOpen(t, dir, WithSizes(4096, 1<<40))
+	q := cleanQueue(t, s, "q", cleanMeta)
+	cleanSend(t, q, 0, 100)
+	cleanCheckpoint(s)
+	cleanDelete(t, q, cleanTake(t, q, 90))
+	cleanSend(t, q, 100, 100)
+	cleanAll(t, s)
+	cleanCheck(t, s, dir, true)
+}
+
 func TestCleanRewindable(t *testing.T) {
 	for _, index := range []bool{true, false} {
 		t.Run(fmt.Sprint("index=", index), func(t *testing.T) {
