@@ -387,17 +387,62 @@ func TestRewindBehindACheckpoint(t *testing.T) {
 	}
 }
 
-// A readLog calls a function before each read of a record.
+// A readLog calls a function before each read of a record, which may make it fail.
 type readLog struct {
 	*memlog.Log
-	read func()
+	read func() error
 }
 
 func (l *readLog) ReadRecord(pos store.Position, dst []byte) ([]byte, error) {
 	if l.read != nil {
-		l.read()
+		if err := l.read(); err != nil {
+			return dst, err
+		}
 	}
 	return l.Log.ReadRecord(pos, dst)
+}
+
+// TestUnreadableIsNotReceived: a receive of a message that cannot be read counts neither for it nor for its queue, now and
+// after a restart; the message is passed over until its lease ends.
+func TestUnreadableIsNotReceived(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		log := &readLog{Log: memlog.New(memlog.Options{})}
+		s, err := spool.OpenOn(log, dir, func() (store.Index, error) { return memkv.New(), nil }, spool.WithoutPaging)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := newCaseSpool(t, s).create("q", spool.Meta{})
+		q.send("rotten")
+		q.send("whole")
+		log.read = func() error {
+			log.read = nil
+			return &store.CorruptError{File: "log", Reason: "rotten for the test"}
+		}
+		_, err = q.Receive(bg, spool.Visibility(time.Minute))
+		wantErr(t, "Receive", err, spool.ErrCorrupt)
+		check := func(when string, q *caseQueue, received int64) {
+			t.Helper()
+			if got := q.attributes().Received; got != received {
+				t.Errorf("%s: Received = %d, want %d", when, got, received)
+			}
+		}
+		q.counts(1, 1, 0, 0)
+		check("after ErrCorrupt", q, 0)
+		q.receive("whole")
+		check("after another one", q, 1)
+		again, err := spool.OpenOn(log.Crash(func(unsynced int64) int64 { return unsynced }), dir+"/none", nil, spool.WithoutPaging)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for when, q := range map[string]*caseQueue{"here": q, "after a crash": newCaseSpool(t, again).get("q")} {
+			check(when, q, 1)
+			time.Sleep(time.Minute)
+			if d := q.receive("rotten"); d.Receives != 1 || !d.FirstReceivedAt.Equal(time.Now()) {
+				t.Errorf("%s: Receives = %d, FirstReceivedAt = %v, want 1 and now", when, d.Receives, d.FirstReceivedAt)
+			}
+		}
+	})
 }
 
 // TestCleanBesideAMove: a message that sets out for the dead-letter queue between the moment at which the cleaner reads it
@@ -421,13 +466,14 @@ func TestCleanBesideAMove(t *testing.T) {
 		}
 		var reads atomic.Int64
 		moves := make(chan struct{})
-		log.read = func() {
+		log.read = func() error {
 			switch reads.Add(1) {
 			case 1: // the cleaner's, of the message that is leased
 				time.Sleep(2 * sec)
 			case 2: // that of the move
 				<-moves
 			}
+			return nil
 		}
 		if err := s.Clean(); err != nil {
 			t.Fatal(err)
