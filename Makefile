@@ -11,6 +11,7 @@ PEERFLAGS ?=
 RACEFLAGS ?=
 PAGINGFLAGS ?=
 TORTUREFLAGS ?=
+MUTANTFLAGS ?=
 N         ?= 10000000
 PLATFORMS := linux/amd64 linux/arm64 linux/386 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 
@@ -18,7 +19,7 @@ PLATFORMS := linux/amd64 linux/arm64 linux/386 darwin/amd64 darwin/arm64 windows
 MODULES = $(sort $(patsubst %/go.mod,%,$(shell find . -name go.mod -not -path '*/testdata/*' -not -path '*/vendor/*')))
 
 .DEFAULT_GOAL := help
-.PHONY: help check static fmt vet staticcheck cross tidy test race paging backlog browser fuzz torture torture-ci bench bench-baseline bench-compare bench-peers bench-servers
+.PHONY: help check static fmt vet staticcheck cross tidy test race paging backlog browser fuzz torture torture-ci mutants bench bench-baseline bench-compare bench-peers bench-servers
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +83,9 @@ torture-ci: ## each row of docs/reliability.md once, in its short form; TORTUREF
 
 torture: ## each row of docs/reliability.md in full, recorded; takes days, can be stopped and started again
 	$(GO) run ./internal/torture $(TORTUREFLAGS)
+
+mutants: ## would the tests notice? mistakes in a copy of the library, one at a time: an hour (MUTANTFLAGS: -run receipt, -shard 1/4, -quick …)
+	$(GO) run ./internal/mutants $(MUTANTFLAGS)
 
 bench: ## the benchmarks that match BENCH (all)
 	$(GO) test -run '^$$' -bench '$(BENCH)' ./...

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"go/format"
 	"os"
 	"path/filepath"
@@ -13,7 +14,7 @@ import (
 const root = "../.."
 
 // least is how many mutants docs/reliability.md promises.
-const least = 70
+const least = 150
 
 // TestListApplies: the text that a mutant changes stands in its file exactly once, what comes out is Go, and the tests that
 // it names are there. Who changes that text looks at the mutant too.
@@ -89,8 +90,8 @@ func TestDocumentedNumber(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m := regexp.MustCompile(`at least (\d+) mistakes`).FindSubmatch(text); m == nil || string(m[1]) != "70" {
-		t.Errorf("docs/reliability.md promises %q, want at least %d mistakes", m, least)
+	if want := fmt.Sprintf("at least %d mistakes", least); !strings.Contains(strings.Join(strings.Fields(string(text)), " "), want) {
+		t.Errorf("docs/reliability.md does not say %q", want)
 	}
 }
 
