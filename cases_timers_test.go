@@ -2,7 +2,9 @@ package spool_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/spoolmq/spool"
@@ -146,6 +148,69 @@ func TestRuleNothingComesWithAnother(t *testing.T) {
 					time.Sleep(time.Until(from.Add(sec + time.Duration(i-1)*gap)))
 				}
 				q.counts(counts[0], counts[1], counts[2], 0)
+			}
+		})
+	}
+}
+
+// Rule: a receiver is woken when a message of its queue falls due, whatever the other queues wait for, also when that
+// instant came closer meanwhile.
+func TestRuleWaitersOfManyQueues(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 1))
+	for range 20 {
+		inBubble(t, func(t *testing.T, s *caseSpool) {
+			const n = 12
+			var queues []*caseQueue
+			var answers []<-chan answer
+			for i := range n {
+				q := s.create(fmt.Sprintf("q%d", i), spool.Meta{})
+				q.send("late", time.Duration(100+rng.IntN(100))*sec)
+				queues = append(queues, q)
+				answers = append(answers, q.waiting(bg, 1, spool.Wait(time.Hour)))
+			}
+			due := make([]time.Time, n)
+			for _, i := range rng.Perm(n) {
+				d := time.Duration(1+rng.IntN(99)) * sec
+				due[i] = time.Now().Add(d)
+				queues[i].send("early", d)
+			}
+			time.Sleep(100 * sec)
+			synctest.Wait()
+			for i, ch := range answers {
+				select {
+				case a := <-ch:
+					if a.err != nil || bodiesOf(a.ds)[0] != "early" {
+						t.Errorf("q%d: Receive = %v, want the early message", i, a)
+					}
+					wantSoon(t, fmt.Sprintf("q%d: Receive returned", i), a.at, due[i])
+				default:
+					t.Errorf("q%d: nobody is woken", i)
+					queues[i].receive("early")
+					<-ch
+				}
+			}
+		})
+	}
+}
+
+// Rule: what falls due at the very instant at which a wait ends is still received, whichever is looked at first.
+func TestRuleLastInstantOfAWait(t *testing.T) {
+	for range 50 {
+		inBubble(t, func(t *testing.T, s *caseSpool) {
+			q := s.create("q", spool.Meta{})
+			for _, wait := range []time.Duration{1, msec, sec - 1} {
+				q.send("delayed", wait)
+				a := <-q.waiting(bg, 1, spool.Wait(wait), spool.Visibility(wait))
+				if a.err != nil {
+					t.Fatalf("Receive(Wait(%v)) of a message that is delayed for as long = %v", wait, a.err)
+				}
+				a = <-q.waiting(bg, 1, spool.Wait(wait))
+				if a.err != nil {
+					t.Fatalf("Receive(Wait(%v)) of a message that is leased for as long = %v", wait, a.err)
+				}
+				q.delete(a.ds[0])
 			}
 		})
 	}

@@ -3,6 +3,7 @@ package spool_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -492,5 +493,92 @@ func TestCleanBesideAMove(t *testing.T) {
 		again := newCaseSpool(t, after)
 		again.get("q").counts(19, 0, 0, 0)
 		again.get("dead").counts(1, 0, 0, 0)
+	})
+}
+
+// A fullLog is a log that has nothing left but its reserve while it is full.
+type fullLog struct {
+	*memlog.Log
+	full atomic.Bool
+}
+
+func (l *fullLog) Room() int64 {
+	if l.full.Load() {
+		return 0
+	}
+	return l.Log.Room()
+}
+
+func (l *fullLog) Grow(n int64) error {
+	if l.full.Load() {
+		return fmt.Errorf("grow by %d: %w", n, store.ErrNoSpace)
+	}
+	return l.Log.Grow(n)
+}
+
+// TestFullVerbs: on a full disk what stores more is refused, and has stored nothing; what stores less goes on; a dead-letter
+// move waits, and all of it heals.
+func TestFullVerbs(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		log := &fullLog{Log: memlog.New(memlog.Options{})}
+		s, err := spool.OpenOn(log, dir, func() (store.Index, error) { return memkv.New(), nil }, spool.WithoutPaging)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := newCaseSpool(t, s)
+		dead := c.create("dead", spool.Meta{})
+		q := c.create("q", spool.Meta{Rewind: time.Hour, DeadLetter: &spool.DeadLetter{Queue: "dead", MaxReceives: 1}})
+		other := c.create("other", spool.Meta{})
+		plain := c.create("plain", spool.Meta{Rewind: time.Hour})
+		q.send("moves")
+		if _, err := q.Receive(bg, spool.Visibility(sec)); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			plain.send("x")
+		}
+		message := spool.Message{Body: []byte("x")}
+		more := map[string]func() error{
+			"Send":        func() error { _, err := other.Send(bg, message); return err },
+			"SendBatch":   func() error { _, err := other.SendBatch(bg, []spool.Message{message, message}); return err },
+			"CreateQueue": func() error { _, err := s.CreateQueue(bg, "new", spool.Meta{}); return err },
+			"SetMeta":     func() error { return other.SetMeta(bg, func(m *spool.Meta) { m.PollingWait = sec }) },
+		}
+		log.full.Store(true)
+		for name, f := range more {
+			if err := f(); !errors.Is(err, spool.ErrNoSpace) {
+				t.Errorf("%s on a full disk = %v, want ErrNoSpace", name, err)
+			}
+		}
+		other.counts(0, 0, 0, 0)
+		ds, err := plain.ReceiveBatch(bg, 3)
+		if err != nil || len(ds) != 3 {
+			t.Fatalf("ReceiveBatch on a full disk = %d, %v", len(ds), err)
+		}
+		for name, err := range map[string]error{"Extend": ds[0].Extend(bg, time.Hour), "Release": ds[1].Release(bg, 0), "Delete": ds[2].Delete(bg)} {
+			if err != nil {
+				t.Errorf("%s on a full disk = %v", name, err)
+			}
+		}
+		plain.rewind(ds[2].EnqueuedAt, 1)
+		plain.counts(2, 1, 0, 0)
+		for name, err := range map[string]error{"Purge": plain.Purge(bg), "DeleteQueue": s.DeleteQueue(bg, "plain")} {
+			if err != nil {
+				t.Errorf("%s on a full disk = %v", name, err)
+			}
+		}
+		time.Sleep(10 * sec)
+		q.counts(0, 1, 0, 0)
+		dead.counts(0, 0, 0, 0)
+		log.full.Store(false)
+		for name, f := range more {
+			if err := f(); err != nil {
+				t.Errorf("%s when there is space again = %v", name, err)
+			}
+		}
+		time.Sleep(2 * sec)
+		q.counts(0, 0, 0, 0)
+		dead.counts(1, 0, 0, 0)
 	})
 }
