@@ -29,7 +29,7 @@ var (
 	pattern = flag.String("run", "", "mutants whose names match this regular expression only")
 	shard   = flag.String("shard", "1/1", "i/n: every n-th mutant only, from the i-th on")
 	workers = flag.Int("workers", max(1, runtime.NumCPU()/2), "mutants at a time")
-	timeout = flag.Duration("timeout", 5*time.Minute, "of one package's tests; one that takes longer hangs, and the mutant is caught")
+	timeout = flag.Duration("timeout", 2*time.Minute, "of the named tests; what takes longer hangs, and the mutant is caught")
 	quick   = flag.Bool("quick", false, "run the named tests only")
 	torture = flag.Bool("torture", false, "run internal/torture -ci on what go test ./... does not catch")
 )

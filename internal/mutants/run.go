@@ -18,6 +18,9 @@ import (
 // outside are tests that look at the library's text instead of at what it does, and would notice any change of it.
 const outside = "^(TestReliabilityTotals|TestListApplies)$"
 
+// allTests is how many times as long as the tests that a mutant names those of a whole package may take.
+const allTests = 5
+
 // What became of a mutant.
 type verdict int
 
@@ -37,7 +40,7 @@ type outcome struct {
 // A bench is a copy of the module in which one mutant at a time is tried.
 type bench struct {
 	dir     string
-	timeout time.Duration // of one go test
+	timeout time.Duration // of the tests that a mutant names
 	quick   bool          // the named tests only
 	torture bool
 }
@@ -109,7 +112,7 @@ func (b *bench) try(ctx context.Context, m *mutant) (o outcome, err error) {
 
 func (b *bench) judge(ctx context.Context, m *mutant) outcome {
 	for _, t := range m.tests {
-		out, err := b.test(ctx, "-run", t.pattern, t.pkg)
+		out, err := b.test(ctx, b.timeout, "-run", t.pattern, t.pkg)
 		switch {
 		case bytes.Contains(out, []byte("[build failed]")):
 			return outcome{verdict: broken, by: fmt.Sprintf("%s: mutant %s does not compile: %s", m.place, m.name, firstLine(out))}
@@ -123,7 +126,7 @@ func (b *bench) judge(ctx context.Context, m *mutant) outcome {
 	if b.quick {
 		return outcome{}
 	}
-	if out, err := b.test(ctx, "-skip", outside, "./..."); err != nil {
+	if out, err := b.test(ctx, allTests*b.timeout, "-skip", outside, "./..."); err != nil {
 		return outcome{verdict: caught, by: "go test ./...: " + reason(out)}
 	}
 	if b.torture {
@@ -135,8 +138,8 @@ func (b *bench) judge(ctx context.Context, m *mutant) outcome {
 }
 
 // test runs go test, which ends by itself when a test hangs.
-func (b *bench) test(ctx context.Context, args ...string) ([]byte, error) {
-	return b.command(ctx, "go", append([]string{"test", "-count=1", "-vet=off", "-failfast", "-timeout", b.timeout.String()}, args...)...)
+func (b *bench) test(ctx context.Context, timeout time.Duration, args ...string) ([]byte, error) {
+	return b.command(ctx, "go", append([]string{"test", "-count=1", "-vet=off", "-failfast", "-timeout", timeout.String()}, args...)...)
 }
 
 func (b *bench) command(ctx context.Context, name string, args ...string) ([]byte, error) {
