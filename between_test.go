@@ -1,0 +1,316 @@
+package spool_test
+
+import (
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/spoolmq/spool"
+	"github.com/spoolmq/spool/store"
+	"github.com/spoolmq/spool/store/memkv"
+	"github.com/spoolmq/spool/store/memlog"
+)
+
+// A hookedIndex calls a function before changes are applied, once.
+type hookedIndex struct {
+	*memkv.Sim
+	before func()
+}
+
+func (ix *hookedIndex) Apply(batch []store.Change) error {
+	if f := ix.before; f != nil && len(batch) > 0 {
+		ix.before = nil
+		f()
+	}
+	return ix.Sim.Apply(batch)
+}
+
+// TestCheckpointInAGroup: a checkpoint is made while a frame gathers. What that frame had when a queue was looked at is in
+// the checkpoint, what came to it later is replayed, neither of them twice.
+func TestCheckpointInAGroup(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		ix := &hookedIndex{Sim: memkv.NewSim()}
+		log := &heldLog{Log: memlog.New(memlog.Options{})}
+		s, err := spool.OpenOn(log, dir, func() (store.Index, error) { return ix, nil }, spool.WithoutPaging)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := newCaseSpool(t, s)
+		q := c.create("q", spool.Meta{})
+		q.send("first")
+		q.send("second")
+		log.writes.close()
+		for range 2 { // one is being written, and one gathers
+			go q.send("later")
+			synctest.Wait()
+		}
+		hooked, done := make(chan bool), make(chan error, 1)
+		ix.before = func() {
+			go q.receive("first", spool.Visibility(time.Hour))
+			synctest.Wait()
+			hooked <- true
+		}
+		go func() { done <- s.Checkpoint() }()
+		<-hooked
+		log.writes.open()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		after, index := log.Crash(func(unsynced int64) int64 { return unsynced }), ix.Crash(ix.Unsynced())
+		want := q.attributes()
+		if want.Sent != 4 || want.Received != 1 || want.Active != 3 || want.Inactive != 1 {
+			t.Fatalf("%+v", want)
+		}
+		opened := false
+		again, err := spool.OpenOn(after, dir, func() (store.Index, error) { opened = true; return index, nil }, spool.WithoutPaging)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := newCaseSpool(t, again).get("q").attributes()
+		if got.Sent != want.Sent || got.Received != want.Received || got.Active != want.Active || got.Inactive != want.Inactive || !opened {
+			t.Errorf("opened again, with the index %t: sent %d, received %d, active %d, inactive %d; want %d, %d, %d, %d", opened,
+				got.Sent, got.Received, got.Active, got.Inactive, want.Sent, want.Received, want.Active, want.Inactive)
+		}
+	})
+}
+
+// TestEvictedBesideACheckpoint: a block that is put out of memory again and again between two checkpoints does not take away
+// what the first of them tells of it. Only time changes it, so no record makes the next Open look at it.
+func TestEvictedBesideACheckpoint(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		ix, log := memkv.NewSim(), memlog.New(memlog.Options{})
+		s, err := spool.OpenOn(log, dir, func() (store.Index, error) { return ix, nil }, spool.WithPaging(0, 1<<40))
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := newCaseSpool(t, s).create("q", spool.Meta{})
+		for range 10 {
+			q.send("x")
+		}
+		for i := range 5 {
+			q.receive("x", spool.Visibility(time.Duration(3*(i+1))*time.Second))
+		}
+		if err := s.Checkpoint(); err != nil {
+			t.Fatal(err)
+		}
+		written := ix.Unsynced()
+		for range 5 {
+			time.Sleep(3 * time.Second) // a lease ends, which nothing records, and the block is put out
+		}
+		if ix.Unsynced() < written+5 {
+			t.Fatalf("%d records were written after the checkpoint, want the block each time", ix.Unsynced()-written)
+		}
+		after, index := log.Crash(func(unsynced int64) int64 { return unsynced }), ix.Crash(ix.Unsynced())
+		opened := false
+		again, err := spool.OpenOn(after, dir, func() (store.Index, error) { opened = true; return index, nil }, spool.WithPaging(0, 1<<40))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := newCaseSpool(t, again).get("q")
+		found.counts(10, 0, 0, 0)
+		for range 10 {
+			found.receive("x")
+		}
+		if found.none(); !opened {
+			t.Error("the index is not opened again")
+		}
+	})
+}
+
+// TestRewindBehindACheckpoint: a rewind that brings back part of a block, and that only the log tells of, counts for that
+// part when the spool is opened again.
+func TestRewindBehindACheckpoint(t *testing.T) {
+	for name, rest := range map[string]func(q *caseQueue){
+		"rewind": func(*caseQueue) {},
+		"rewind and a shorter window": func(q *caseQueue) {
+			q.set(func(m *spool.Meta) { m.Rewind = 8 * sec })
+		},
+	} {
+		dir := t.TempDir()
+		synctest.Test(t, func(t *testing.T) {
+			ix, log := memkv.NewSim(), memlog.New(memlog.Options{})
+			open := func(log *memlog.Log, ix *memkv.Sim) *caseSpool {
+				s, err := spool.OpenOn(log, dir, func() (store.Index, error) { return ix, nil }, spool.WithPaging(0, 1<<40))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return newCaseSpool(t, s)
+			}
+			s := open(log, ix)
+			q := s.create("q", spool.Meta{Rewind: time.Hour})
+			var sent []time.Time
+			for range 10 {
+				sent = append(sent, time.Now())
+				q.sendDelete("x")
+				time.Sleep(sec)
+			}
+			if err := s.Checkpoint(); err != nil {
+				t.Fatal(err)
+			}
+			q.rewind(sent[6], 4)
+			rest(q)
+			if err := s.Sync(bg); err != nil {
+				t.Fatal(err)
+			}
+			want := q.attributes()
+			again := open(log.Crash(func(unsynced int64) int64 { return unsynced }), ix.Crash(ix.Unsynced())).get("q")
+			again.counts(want.Active, want.Inactive, want.Delayed, want.Rewindable)
+			if want.Active != 4 || name == "rewind" && want.Rewindable != 6 {
+				t.Errorf("%s: %d active, %d rewindable", name, want.Active, want.Rewindable)
+			}
+			if t.Failed() {
+				return
+			}
+			for _, at := range sent[6:] {
+				wantAt(t, name+": EnqueuedAt", again.receive("x").EnqueuedAt, at)
+			}
+			again.none()
+		})
+	}
+}
+
+// A readLog calls a function before each read of a record, which may make it fail.
+type readLog struct {
+	*memlog.Log
+	read func() error
+}
+
+func (l *readLog) ReadRecord(pos store.Position, dst []byte) ([]byte, error) {
+	if l.read != nil {
+		if err := l.read(); err != nil {
+			return dst, err
+		}
+	}
+	return l.Log.ReadRecord(pos, dst)
+}
+
+// TestUnreadableIsNotReceived: a receive of a message that cannot be read counts neither for it nor for its queue, now and
+// after a restart; the message is passed over until its lease ends.
+func TestUnreadableIsNotReceived(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		log := &readLog{Log: memlog.New(memlog.Options{})}
+		s, err := spool.OpenOn(log, dir, func() (store.Index, error) { return memkv.New(), nil }, spool.WithoutPaging)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := newCaseSpool(t, s).create("q", spool.Meta{})
+		q.send("rotten")
+		q.send("whole")
+		log.read = func() error {
+			log.read = nil
+			return &store.CorruptError{File: "log", Reason: "rotten for the test"}
+		}
+		_, err = q.Receive(bg, spool.Visibility(time.Minute))
+		wantErr(t, "Receive", err, spool.ErrCorrupt)
+		check := func(when string, q *caseQueue, received int64) {
+			t.Helper()
+			if got := q.attributes().Received; got != received {
+				t.Errorf("%s: Received = %d, want %d", when, got, received)
+			}
+		}
+		q.counts(1, 1, 0, 0)
+		check("after ErrCorrupt", q, 0)
+		q.receive("whole")
+		check("after another one", q, 1)
+		again, err := spool.OpenOn(log.Crash(func(unsynced int64) int64 { return unsynced }), dir+"/none", nil, spool.WithoutPaging)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for when, q := range map[string]*caseQueue{"here": q, "after a crash": newCaseSpool(t, again).get("q")} {
+			check(when, q, 1)
+			time.Sleep(time.Minute)
+			if d := q.receive("rotten"); d.Receives != 1 || !d.FirstReceivedAt.Equal(time.Now()) {
+				t.Errorf("%s: Receives = %d, FirstReceivedAt = %v, want 1 and now", when, d.Receives, d.FirstReceivedAt)
+			}
+		}
+	})
+}
+
+// TestCleanBesideAMove: a message that sets out for the dead-letter queue between the moment at which the cleaner reads it
+// and that at which it would record it is not copied: it is in one of the queues, also after a crash.
+func TestCleanBesideAMove(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		log := &readLog{Log: memlog.New(memlog.Options{SegmentSize: 8 << 10})}
+		s, err := spool.OpenOn(log, dir, func() (store.Index, error) { return memkv.New(), nil }, spool.WithoutPaging)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := newCaseSpool(t, s)
+		dead := c.create("dead", spool.Meta{})
+		q := c.create("q", spool.Meta{DeadLetter: &spool.DeadLetter{Queue: "dead", MaxReceives: 1}})
+		for range 20 {
+			q.send(strings.Repeat("x", 1000))
+		}
+		if _, err := q.Receive(bg, spool.Visibility(sec)); err != nil {
+			t.Fatal(err)
+		}
+		var reads atomic.Int64
+		moves := make(chan struct{})
+		log.read = func() error {
+			switch reads.Add(1) {
+			case 1: // the cleaner's, of the message that is leased
+				time.Sleep(2 * sec)
+			case 2: // that of the move
+				<-moves
+			}
+			return nil
+		}
+		if err := s.Clean(); err != nil {
+			t.Fatal(err)
+		}
+		if n := reads.Load(); n < 3 {
+			t.Fatalf("%d reads, want that of the move beside those of the cleaner", n)
+		}
+		close(moves)
+		synctest.Wait()
+		q.counts(19, 0, 0, 0)
+		dead.counts(1, 0, 0, 0)
+		after, err := spool.OpenOn(log.Crash(func(unsynced int64) int64 { return unsynced }), dir+"/none", nil, spool.WithoutPaging)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := newCaseSpool(t, after)
+		again.get("q").counts(19, 0, 0, 0)
+		again.get("dead").counts(1, 0, 0, 0)
+	})
+}
+
+// TestDeadLettersInOrder: leases of one queue that ended while the spool was closed give their messages up in the order in
+// which they ended, not in that of the sends.
+func TestDeadLettersInOrder(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		log := memlog.New(memlog.Options{})
+		index := func() (store.Index, error) { return memkv.New(), nil }
+		s, err := spool.OpenOn(log, dir, index, spool.WithoutPaging)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := newCaseSpool(t, s)
+		c.create("dead", spool.Meta{})
+		q := c.create("q", spool.Meta{DeadLetter: &spool.DeadLetter{Queue: "dead", MaxReceives: 1}})
+		ends := []int{7, 3, 9, 1, 5, 2, 8, 4, 6}
+		for _, end := range ends {
+			q.send(fmt.Sprint(end))
+			q.receive(fmt.Sprint(end), spool.Visibility(time.Duration(end)*sec))
+		}
+		after := log.Crash(func(unsynced int64) int64 { return unsynced })
+		time.Sleep(time.Minute)
+		again, err := spool.OpenOn(after, dir+"/none", index, spool.WithoutPaging)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dead := newCaseSpool(t, again).get("dead")
+		for end := range len(ends) {
+			dead.receive(fmt.Sprint(end + 1))
+		}
+	})
+}
