@@ -78,7 +78,8 @@ func TestRuleGivenUpTimers(t *testing.T) {
 	})
 }
 
-// Nothing of a deleted queue reaches its dead-letter queue, nor the queue that is created under its name.
+// Nothing of a deleted queue reaches its dead-letter queue, nor the queue that is created under its name; and it binds that
+// queue no longer.
 func TestRuleDeletedSource(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *caseSpool) {
 		q, dead := deadPair(s, 1, 20*sec, spool.Meta{VisibilityTimeout: 10 * sec})
@@ -93,6 +94,16 @@ func TestRuleDeletedSource(t *testing.T) {
 		time.Sleep(time.Minute)
 		dead.counts(0, 0, 0, 0)
 		q.counts(1, 0, 0, 0)
+		wantArgument(t, "DeleteQueue of a dead-letter queue", s.DeleteQueue(bg, "dead"))
+		if err := s.DeleteQueue(bg, "q"); err != nil {
+			t.Fatal(err)
+		}
+		s.create("beyond", spool.Meta{})
+		dead.set(func(m *spool.Meta) { m.DeadLetter = &spool.DeadLetter{Queue: "beyond", MaxReceives: 1} })
+		dead.set(func(m *spool.Meta) { m.DeadLetter = nil })
+		if err := s.DeleteQueue(bg, "dead"); err != nil {
+			t.Errorf("DeleteQueue of a queue that is no dead-letter queue any more = %v", err)
+		}
 	})
 }
 
