@@ -1,9 +1,11 @@
 package spool_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -312,5 +314,37 @@ func TestDeadLettersInOrder(t *testing.T) {
 		for end := range len(ends) {
 			dead.receive(fmt.Sprint(end + 1))
 		}
+	})
+}
+
+// TestStoppedPrecedence: a spool that has stopped says so, but to a context that has ended, which gets its own error, and
+// after Close.
+func TestStoppedPrecedence(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		log := memlog.New(memlog.Options{})
+		s, err := spool.OpenOn(log, dir, func() (store.Index, error) { return memkv.New(), nil }, spool.WithoutPaging)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q, err := s.CreateQueue(bg, "q", spool.Meta{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		log.Fail(memlog.Append, 0, syscall.EIO)
+		done, cancel := context.WithCancel(bg)
+		cancel()
+		send := func(ctx context.Context, want error) {
+			t.Helper()
+			_, err := q.Send(ctx, spool.Message{Body: []byte("x")})
+			wantErr(t, "Send", err, want)
+			_, err = q.Receive(ctx, spool.Wait(time.Hour))
+			wantErr(t, "Receive", err, want)
+		}
+		send(bg, spool.ErrStoreFailed)
+		send(done, context.Canceled)
+		wantErr(t, "Close", s.Close(), spool.ErrStoreFailed)
+		send(bg, spool.ErrClosed)
+		send(done, spool.ErrClosed)
 	})
 }

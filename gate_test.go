@@ -34,10 +34,17 @@ func TestGate(t *testing.T) {
 		if d, err := q.Receive(bg); err != nil || d.Delete(bg) != nil {
 			t.Errorf("Receive beside a closed gate = %v", err)
 		}
+		from := time.Now()
 		time.AfterFunc(time.Minute, func() { s.Close() })
 		if _, err := q.Send(bg, Message{Body: []byte("x")}); !errors.Is(err, ErrClosed) {
 			t.Errorf("Send = %v, want ErrClosed", err)
 		}
+		if waited := time.Since(from); waited > time.Minute {
+			t.Errorf("Send answered after %v, want at once when Close has come", waited)
+		}
 		s.Close()
+		if s.gate.set(true); s.gate.closed.Load() != nil {
+			t.Error("the gate was shut after Close: whoever comes late would wait for ever")
+		}
 	})
 }
