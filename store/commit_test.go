@@ -441,6 +441,68 @@ func TestDurableCallsGather(t *testing.T) {
 	})
 }
 
+// TestGatheringLeaderWrites: a leader that lets others come before its sync writes what they bring, and nobody writes beside
+// it.
+func TestGatheringLeaderWrites(t *testing.T) {
+	gathered := 0
+	for range 30 {
+		synctest.Test(t, func(t *testing.T) {
+			log := &watched{Log: memlog.New(memlog.Options{}), t: t}
+			var dirty func()
+			c := store.NewCommitter(log, store.CommitterOptions{Level: store.AtSynced, Reveal: func([]store.Hidden) {}, Dirty: func() {
+				if f := dirty; f != nil {
+					dirty = nil
+					f()
+				}
+			}})
+			answered := make(chan error, 10)
+			calls := 0
+			call := func(level store.Level, turns int) {
+				calls++
+				go func() {
+					for range turns {
+						runtime.Gosched()
+					}
+					answered <- c.Wait(add(t, c, "x", ""), level)
+				}()
+			}
+			log.sync = func() { time.Sleep(time.Millisecond) }
+			for range 3 { // the second sync wakes two
+				call(store.AtSynced, 0)
+				synctest.Wait()
+			}
+			time.Sleep(time.Second)
+
+			held := make(chan struct{})
+			dirty = func() { // the first frame is written, and its leader goes on to the sync
+				var once sync.Once
+				log.append = func() {
+					once.Do(func() { call(store.AtWritten, 0) })
+					<-held
+				}
+				call(store.AtSynced, 100)
+			}
+			call(store.AtSynced, 0)
+			synctest.Wait()
+			if log.writing.Load() {
+				gathered++
+			}
+			close(held)
+			for range calls {
+				if err := <-answered; err != nil {
+					t.Error(err)
+				}
+			}
+			if err := log.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if gathered == 0 {
+		t.Error("no leader has written what came while it waited")
+	}
+}
+
 // TestNobodyIsForgotten: calls that join a group while another one is written are led by one of them, whatever it and
 // the others wait for.
 func TestNobodyIsForgotten(t *testing.T) {
@@ -840,7 +902,7 @@ func (p *pursed) Grow(n int64) error {
 }
 
 func (p *pursed) Draw(n int64, all bool) error {
-	p.reserve, p.asked = n, fmt.Sprintf("draw all=%t", all)
+	p.room, p.reserve, p.asked = n, n, fmt.Sprintf("draw all=%t", all)
 	return nil
 }
 
