@@ -348,3 +348,43 @@ func TestStoppedPrecedence(t *testing.T) {
 		send(done, spool.ErrClosed)
 	})
 }
+
+// TestRestAfterLargeReceives: a queue whose blocks were read back for large receives gives up its memory when it is empty.
+func TestRestAfterLargeReceives(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := inMemory(t, spool.WithPaging(0, 1<<40))
+		q := s.create("q", spool.Meta{})
+		const n = 3 * spool.MaxBatch
+		for range 3 {
+			ms := make([]spool.Message, spool.MaxBatch)
+			for i := range ms {
+				ms[i].Body = []byte("x")
+			}
+			if _, err := q.SendBatch(bg, ms); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(2 * time.Second) // all of it is put out
+		for got := 0; got < n; {
+			ds, err := q.ReceiveBatch(bg, 1000) // parts of two blocks
+			if err != nil {
+				t.Fatal(err)
+			}
+			var receipts []string
+			for _, d := range ds {
+				receipts = append(receipts, d.Receipt)
+			}
+			if err := q.DeleteBatch(bg, receipts); err != nil {
+				t.Fatal(err)
+			}
+			got += len(ds)
+			time.Sleep(2 * time.Second)
+		}
+		if err := s.Checkpoint(); err != nil {
+			t.Fatal(err)
+		}
+		if s.RestIdle(); s.Resting() != 1 {
+			t.Error("an empty queue does not rest")
+		}
+	})
+}
