@@ -111,28 +111,34 @@ func (b *bench) try(ctx context.Context, m *mutant) (o outcome, err error) {
 }
 
 func (b *bench) judge(ctx context.Context, m *mutant) outcome {
-	for _, t := range m.tests {
-		out, err := b.test(ctx, b.timeout, "-run", t.pattern, t.pkg)
+	wrong := func(format string, args ...any) outcome {
+		return outcome{verdict: broken, by: fmt.Sprintf("%s: mutant %s: ", m.place, m.name) + fmt.Sprintf(format, args...)}
+	}
+	look := func(timeout time.Duration, where string, args ...string) outcome {
+		out, err := b.test(ctx, timeout, args...)
 		switch {
 		case bytes.Contains(out, []byte("[build failed]")):
-			return outcome{verdict: broken, by: fmt.Sprintf("%s: mutant %s does not compile: %s", m.place, m.name, firstLine(out))}
-		case bytes.Contains(out, []byte("[no tests to run]")):
-			return outcome{verdict: broken, by: fmt.Sprintf("%s: mutant %s: no test of %s matches %s", m.place, m.name, t.pkg, t.pattern)}
+			return wrong("does not compile: %s", firstLine(out))
+		case err != nil:
+			return outcome{verdict: caught, by: where + reason(out)}
+		case args[0] == "-run" && bytes.Contains(out, []byte("[no tests to run]")):
+			return wrong("no test matches %v", args)
 		}
-		if err != nil {
-			return outcome{verdict: caught, by: t.pkg + " " + reason(out)}
+		return outcome{}
+	}
+	for _, t := range m.tests {
+		if o := look(b.timeout, t.pkg+" ", "-run", t.pattern, t.pkg); o.verdict != survived {
+			return o
 		}
 	}
 	if b.quick {
 		return outcome{}
 	}
-	if out, err := b.test(ctx, allTests*b.timeout, "-skip", outside, "./..."); err != nil {
-		return outcome{verdict: caught, by: "go test ./...: " + reason(out)}
+	if o := look(allTests*b.timeout, "go test ./...: ", "-skip", outside, "./..."); o.verdict != survived || !b.torture {
+		return o
 	}
-	if b.torture {
-		if out, err := b.command(ctx, "go", "run", "./internal/torture", "-ci"); err != nil {
-			return outcome{verdict: caught, by: "torture -ci: " + reason(out)}
-		}
+	if out, err := b.command(ctx, "go", "run", "./internal/torture", "-ci"); err != nil {
+		return outcome{verdict: caught, by: "torture -ci: " + reason(out)}
 	}
 	return outcome{}
 }
