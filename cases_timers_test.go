@@ -156,11 +156,9 @@ func TestRuleNothingComesWithAnother(t *testing.T) {
 // Rule: a receiver is woken when a message of its queue falls due, whatever the other queues wait for, also when that
 // instant came closer meanwhile.
 func TestRuleWaitersOfManyQueues(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 1))
-	for range 20 {
+	for seed := range uint64(20) {
 		inBubble(t, func(t *testing.T, s *caseSpool) {
+			rng := rand.New(rand.NewPCG(seed, 1))
 			const n = 12
 			var queues []*caseQueue
 			var answers []<-chan answer
