@@ -31,6 +31,7 @@ var (
 	workers = flag.Int("workers", max(1, runtime.NumCPU()/2), "mutants at a time")
 	timeout = flag.Duration("timeout", 2*time.Minute, "of the named tests; what takes longer hangs, and the mutant is caught")
 	quick   = flag.Bool("quick", false, "run the named tests only")
+	keep    = flag.String("keep", "", "a folder for the output of each run that has caught a mutant")
 	torture = flag.Bool("torture", false, "run internal/torture -ci on what go test ./... does not catch")
 )
 
@@ -61,7 +62,7 @@ func run(ctx context.Context) error {
 		bad   error           // guarded by mu
 	)
 	for range min(*workers, len(list)) {
-		b, err := newBench(*timeout, *quick, *torture)
+		b, err := newBench()
 		if err != nil {
 			return err
 		}

@@ -43,10 +43,11 @@ type bench struct {
 	timeout time.Duration // of the tests that a mutant names
 	quick   bool          // the named tests only
 	torture bool
+	keep    string // where the output of what has failed goes, or empty
 }
 
 // newBench copies what git has or would have of the module in the current directory.
-func newBench(timeout time.Duration, quick, torture bool) (*bench, error) {
+func newBench() (*bench, error) {
 	out, err := exec.Command("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").Output()
 	if err != nil {
 		return nil, fmt.Errorf("git ls-files: %w", err)
@@ -55,7 +56,7 @@ func newBench(timeout time.Duration, quick, torture bool) (*bench, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{dir, timeout, quick, torture}
+	b := &bench{dir, *timeout, *quick, *torture, *keep}
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(out), "\x00"), "\x00") {
 		if err := copyFile(name, filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) { // deleted, and not committed
 			return nil, errors.Join(err, b.remove())
@@ -120,7 +121,7 @@ func (b *bench) judge(ctx context.Context, m *mutant) outcome {
 		case bytes.Contains(out, []byte("[build failed]")):
 			return wrong("does not compile: %s", firstLine(out))
 		case err != nil:
-			return outcome{verdict: caught, by: where + reason(out)}
+			return b.found(m, where, out)
 		case args[0] == "-run" && bytes.Contains(out, []byte("[no tests to run]")):
 			return wrong("no test matches %v", args)
 		}
@@ -138,9 +139,20 @@ func (b *bench) judge(ctx context.Context, m *mutant) outcome {
 		return o
 	}
 	if out, err := b.command(ctx, "go", "run", "./internal/torture", "-ci"); err != nil {
-		return outcome{verdict: caught, by: "torture -ci: " + reason(out)}
+		return b.found(m, "torture -ci: ", out)
 	}
 	return outcome{}
+}
+
+// found is the outcome for a mutant that something with this output has caught.
+func (b *bench) found(m *mutant, where string, out []byte) outcome {
+	o := outcome{verdict: caught, by: where + reason(out)}
+	if b.keep != "" {
+		if err := os.WriteFile(filepath.Join(b.keep, m.name+".out"), out, 0o644); err != nil {
+			o.by += " (" + err.Error() + ")"
+		}
+	}
+	return o
 }
 
 // test runs go test, which ends by itself when a test hangs.
