@@ -42,6 +42,7 @@ func TestFrameMustFollow(t *testing.T) {
 	for name, alter := range map[string]func(h *store.FrameHeader, salt *uint32, body []byte){
 		"another salt":              func(_ *store.FrameHeader, salt *uint32, _ []byte) { *salt++ },
 		"another frame before":      func(h *store.FrameHeader, _ *uint32, _ []byte) { h.Prev++ },
+		"another before, later on":  func(h *store.FrameHeader, _ *uint32, _ []byte) { h.Prev++; h.Epoch++ },
 		"another position":          func(h *store.FrameHeader, _ *uint32, _ []byte) { h.Pos += 8 },
 		"a position before":         func(h *store.FrameHeader, _ *uint32, _ []byte) { h.Pos -= 4096 },
 		"a lower epoch":             func(h *store.FrameHeader, _ *uint32, _ []byte) { h.Epoch-- },
