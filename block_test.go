@@ -53,3 +53,26 @@ func TestPlacesMoved(t *testing.T) {
 		}
 	}
 }
+
+// TestEntries makes and frees entries in any order: each is found, and no other one.
+func TestEntries(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	for range 200 {
+		b, want, n := &block{body: newBody()}, map[int]bool{}, 1+rng.IntN(64)
+		for range 100 {
+			off := rng.IntN(n)
+			if e := b.entry(off); e == nil {
+				b.put(off).kind = inactive
+				want[off] = true
+			} else if rng.IntN(2) == 0 {
+				b.drop(e)
+				delete(want, off)
+			}
+			for off := range n {
+				if e := b.entry(off); (e != nil) != want[off] || e != nil && int(e.off) != off {
+					t.Fatalf("entry %d is %+v, want one: %t", off, e, want[off])
+				}
+			}
+		}
+	}
+}
