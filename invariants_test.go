@@ -452,8 +452,8 @@ func (c *checker) bounds(b *block, seq uint64, k kind, e *entry, at int64) {
 		base = e.base
 	}
 	dl := st.meta.DeadLetter
-	if dl != nil && dl.MaxAge > 0 && ends <= after(base, int64(dl.MaxAge)) {
-		return // its life ends before its age does
+	if at <= st.floors.expired || dl != nil && dl.MaxAge > 0 && ends <= after(base, int64(dl.MaxAge)) {
+		return // its life ends before its age does, or ended under earlier settings
 	}
 	if b.ageMin > base {
 		c.errorf("message %d has the age base %d, ageMin of its block is %d", seq, base, b.ageMin)
