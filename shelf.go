@@ -64,6 +64,7 @@ type shelf struct {
 	turn    uint64         // of the latest record
 	batch   []store.Change // collected, not yet applied
 	size    int
+	most    int      // bytes of batch: applyBytes, fewer in tests
 	draft   bool     // keyDraft is there
 	strays  bool     // there may be records of a time before Open that no checkpoint tells of
 	pending [][]byte // keys that the next checkpoint makes superfluous
@@ -74,7 +75,7 @@ type shelf struct {
 }
 
 func newShelf(dir string, disk store.Log, log *slog.Logger) *shelf {
-	sh := &shelf{dir: filepath.Join(dir, "index"), marker: filepath.Join(dir, "index.ok"), disk: disk, log: log}
+	sh := &shelf{dir: filepath.Join(dir, "index"), marker: filepath.Join(dir, "index.ok"), disk: disk, log: log, most: applyBytes}
 	sh.make = func() (store.Index, error) { return badgerkv.Open(sh.dir, badgerkv.Options{Logger: log}) }
 	return sh
 }
@@ -115,7 +116,7 @@ func (sh *shelf) put(k, payload []byte) error {
 		sh.add(key(keyDraft), nil)
 	}
 	sh.add(k, payload)
-	if sh.size < applyBytes {
+	if sh.size < sh.most {
 		return nil
 	}
 	return sh.flush()

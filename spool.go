@@ -168,7 +168,7 @@ func OpenMemory(opts ...Option) (*Spool, error) {
 	s := newSpool(o, memlog.New(memlog.Options{}))
 	var sh *shelf
 	if o.index != nil {
-		sh = &shelf{make: o.index, disk: s.disk, log: o.logger}
+		sh = &shelf{make: o.index, disk: s.disk, log: o.logger, most: applyBytes}
 	}
 	if err := s.recover(sh); err != nil {
 		return nil, storeError(err)
