@@ -78,8 +78,9 @@ func (f *fault) met() bool {
 type faultDisk struct {
 	*memlog.Log
 	*fault
-	dir   string
-	index *memkv.Sim
+	dir     string
+	index   *memkv.Sim
+	applied func() // unless nil, called after each Apply of the index
 }
 
 func newFaultDisk(t testing.TB, f *fault) *faultDisk {
@@ -182,7 +183,11 @@ func (ix *faultIndex) Apply(batch []store.Change) error {
 	if err := ix.d.of(faultApply); err != nil {
 		return err
 	}
-	return ix.Sim.Apply(batch)
+	err := ix.Sim.Apply(batch)
+	if f := ix.d.applied; f != nil {
+		f()
+	}
+	return err
 }
 
 func (ix *faultIndex) Sync() error {

@@ -76,8 +76,12 @@ type fate struct {
 	doubt   bool // whether it is deleted is not known
 }
 
-func (r *faultRun) run() {
+func (r *faultRun) begun() {
 	r.fates, r.made, r.ended = map[string]*fate{}, map[string]bool{}, map[string]bool{}
+}
+
+func (r *faultRun) run() {
+	r.begun()
 	for i, session := range []func(){r.begin, r.change, r.clean, r.stray, r.close} {
 		if r.open(); r.s == nil {
 			return

@@ -206,8 +206,5 @@ func (k *keeper) close() error {
 	if err != nil {
 		s.log.Warn("closing the index", "error", err)
 	}
-	if err := s.commit.Sync(); err != nil {
-		return err
-	}
-	return k.mark(true)
+	return k.mark(true) // a checkpoint appends nothing
 }

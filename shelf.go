@@ -160,22 +160,22 @@ func (sh *shelf) next() uint64 {
 //	5 its first checkpoint, synced           likewise
 //	  (checkpoint:recorded)
 //	6 the marker, durably (index:believed)   that checkpoint; before the sync of the directory one of the two
-func (sh *shelf) load(r *replay) (store.Position, error) {
+func (sh *shelf) load(r *replay) store.Position {
 	if sh == nil {
-		return r.spool.disk.Start(), nil
+		return r.spool.disk.Start()
 	}
 	sh.at = sh.disk.Start()
 	if _, err := os.Stat(sh.marker); err != nil || sh.dir == "" {
-		return sh.at, nil
+		return sh.at
 	}
 	err := sh.open()
 	if err == nil {
 		err = sh.read(r)
 	}
 	if err == nil {
-		return sh.at, nil
+		return sh.at
 	}
-	return sh.refuse(r, err), nil
+	return sh.refuse(r, err)
 }
 
 // refuse has the log replayed from its start, because the index cannot be believed.
