@@ -194,7 +194,7 @@ func TestShelfRefused(t *testing.T) {
 	s := mustFaultOpen(t, image.clone(t, &fault{}))
 	want := dump(t, s)
 	orders := shelfQueue(t, s, "orders")
-	id, turn := uint64(orders.id), orders.saved
+	id, turn, page := uint64(orders.id), orders.saved, s.keeper.shelf.page
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -208,6 +208,8 @@ func TestShelfRefused(t *testing.T) {
 			e.u64(1 << 60)
 			*e = append(*e, d.b...)
 		}},
+		"more behind the queues": {key(keyList, 0, page), func(d *decoder, e *encoder) { *e = append(append(*e, d.b...), 0) }},
+		"more behind the queue": {key(keyQueue, id, turn), func(d *decoder, e *encoder) { *e = append(append(*e, d.b...), 0) }},
 		"queue behind the log's end": {key(keyQueue, id, turn), func(d *decoder, e *encoder) {
 			var m snapshotRecord
 			m.decode(d)
@@ -499,6 +501,22 @@ func TestRetellOutgrown(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestRetellFails: what cannot be told again is not dropped.
+func TestRetellFails(t *testing.T) {
+	s := mustFaultOpen(t, faultImage(t))
+	start := s.disk.Start()
+	s.commit.Fail(syscall.EIO)
+	if err := s.keeper.retell(nil, s.disk.End()); !errors.Is(err, syscall.EIO) {
+		t.Errorf("retell of queue ids = %v, want the fault", err)
+	}
+	if err := s.keeper.dropDead(); err != nil && !errors.Is(err, syscall.EIO) || s.disk.Start() != start {
+		t.Errorf("dropDead = %v, the log starts at %d, want %d", err, s.disk.Start(), start)
+	}
+	if err := s.Close(); !errors.Is(err, ErrStoreFailed) {
+		t.Errorf("Close = %v, want ErrStoreFailed", err)
 	}
 }
 

@@ -322,6 +322,10 @@ func (r *faultRun) begin() {
 		r.send(name, 600)
 	}
 	r.send("purged", 40)
+	r.create("split", faultMeta)
+	r.send("split", 10)
+	r.send("split", 10)
+	r.delete("split", 20)
 	r.delete("orders", 700)
 	r.delete("plain", 100)
 	r.checkpoint()
@@ -374,8 +378,35 @@ func (r *faultRun) clean() {
 	r.checkpoint()
 }
 
+// split rewinds to an instant that divides the deleted messages of a block.
+func (r *faultRun) split() {
+	q := r.queue("split")
+	if q == nil || r.s.broken() != nil {
+		return
+	}
+	q.hold()
+	b := q.st.block(0)
+	for b != nil && b.body == nil {
+		if q.st.here(b); !q.pageIn(true) {
+			b = nil
+		}
+	}
+	if b == nil || b.places.n < 20 {
+		q.mu.Unlock()
+		return
+	}
+	at := q.st.cursor.get(&b.places, 10).at
+	q.mu.Unlock()
+	_, err := q.Rewind(r.t.Context(), time.Unix(0, at))
+	r.ok(err)
+	for _, f := range r.fates {
+		f.doubt = f.doubt || f.queue == "split"
+	}
+}
+
 // stray leaves records in the index that no checkpoint tells of.
 func (r *faultRun) stray() {
+	r.split()
 	r.delete("orders", 10)
 	r.send("plain", 300)
 	r.evict()

@@ -4,10 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +18,7 @@ import (
 
 var (
 	injectMost    = flag.Int("spool.inject.most", 3, "TestInject fails the first so many calls of each kind, one a run; 0 = all of them")
+	injectScript  = flag.Int("spool.inject.script", 1, "TestInject runs this script: 1 sends and deletes, 2 makes and changes queues, 3 cleans, moves and repairs; 0 = all of them")
 	injectControl = flag.Bool("spool.inject.control", false, "a control: the script of TestInject takes an unknown outcome for success, and must fail")
 )
 
@@ -34,35 +33,48 @@ func TestInject(t *testing.T) {
 	if out, err := exec.Command("strace", "-f", "-o", os.DevNull, "true").CombinedOutput(); err != nil {
 		t.Skipf("strace cannot trace here: %v: %s", err, out)
 	}
+	scripts := []int{*injectScript}
+	if *injectScript == 0 {
+		scripts = []int{1, 2, 3}
+	}
 	runs, met := 0, 0
+	for _, script := range scripts {
+		more, hit := injectScriptRuns(t, script)
+		runs, met = runs+more, met+hit
+	}
+	t.Logf("%d runs of 200 operations, %d faults met", runs, met)
+}
+
+// injectScriptRuns makes the runs of one script.
+func injectScriptRuns(t *testing.T, script int) (runs, met int) {
 	for _, call := range []string{"pwrite64", "fdatasync", "fsync", "openat", "renameat", "unlinkat", "fallocate"} {
 		for _, errno := range []string{"EIO", "ENOSPC"} {
 			for n := 1; *injectMost == 0 || n <= *injectMost; n++ {
 				runs++
-				if !injectRun(t, call, errno, n) {
+				if !injectRun(t, script, call, errno, n) {
 					break // there are fewer calls
 				}
 				met++
 			}
 		}
 	}
-	t.Logf("%d runs of 200 operations, %d faults met", runs, met)
+	return runs, met
 }
 
 // injectBefore is how many calls the runtime makes before the script begins, or more.
 var injectBefore = map[string]int{"openat": 4}
 
 // injectRun makes one run, and tells whether the fault was met.
-func injectRun(t *testing.T, call, errno string, n int) bool {
+func injectRun(t *testing.T, script int, call, errno string, n int) bool {
 	t.Helper()
-	what := fmt.Sprintf("%s %d = %s", call, n, errno)
+	what := fmt.Sprintf("script %d: %s %d = %s", script, call, n, errno)
 	base := t.TempDir()
 	dir, trace := filepath.Join(base, "spool"), filepath.Join(base, "trace")
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "strace", "-f", "-qq", "-o", trace, "-e", "trace="+call,
 		"-e", fmt.Sprintf("inject=%s:error=%s:when=%d", call, errno, n+injectBefore[call]), os.Args[0])
-	cmd.Env = append(os.Environ(), childEnv+"=inject", "SPOOL_TEST_DIR="+dir, fmt.Sprint("SPOOL_TEST_LIE=", *injectControl))
+	cmd.Env = append(os.Environ(), childEnv+"=inject", "SPOOL_TEST_DIR="+dir, fmt.Sprint("SPOOL_TEST_SCRIPT=", script), fmt.Sprint("SPOOL_TEST_LIE=", *injectControl))
 	var out, bad bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &bad
 	ended := cmd.Run()
@@ -91,28 +103,26 @@ func injectRun(t *testing.T, call, errno string, n int) bool {
 // injectJudge compares what the process was told with what is there.
 func injectJudge(t *testing.T, what, dir, told string) {
 	t.Helper()
-	sent, gone, maybe := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	known := map[string]string{} // the last word about each body
 	done := 0
 	for lines := bufio.NewScanner(strings.NewReader(told)); lines.Scan(); {
-		var verb, body string
-		if _, err := fmt.Sscan(lines.Text(), &verb, &body); err != nil {
+		var word, body string
+		if _, err := fmt.Sscan(lines.Text(), &word, &body); err != nil {
 			t.Fatalf("%s: line %q", what, lines.Text())
 		}
-		switch verb {
-		case "sent":
-			sent[body] = true
-		case "maybe":
-			maybe[body] = true
-		case "deleted":
-			gone[body] = true
+		switch word {
 		case "done":
 			done++
+		case "dir":
+			dir = body
+		default:
+			known[body] = word
 		}
 	}
 	if done != 1 {
 		t.Errorf("%s: the script did not end", what)
 	}
-	if len(sent) == 0 && len(maybe) == 0 {
+	if len(known) == 0 {
 		return // it was never opened
 	}
 	s, err := spool.Open(dir)
@@ -121,76 +131,33 @@ func injectJudge(t *testing.T, what, dir, told string) {
 		return
 	}
 	defer s.Close()
-	q, err := s.OpenQueue(context.Background(), "q", spool.Meta{})
-	if err != nil {
-		t.Errorf("%s: %v", what, err)
-		return
-	}
-	a, err := q.Attributes(context.Background())
-	if err != nil {
-		t.Errorf("%s: %v", what, err)
-		return
-	}
-	left, err := q.Peek(context.Background(), spool.MaxBatch)
-	if err != nil {
-		t.Errorf("%s: %v", what, err)
-	}
-	there := map[string]bool{}
-	for _, d := range left {
-		body := string(d.Body)
-		there[body] = true
-		if gone[body] || !sent[body] && !maybe[body] {
-			t.Errorf("%s: %q is there, deleted %v, sent %v", what, body, gone[body], sent[body])
+	there, inactive := map[string]bool{}, 0
+	for _, q := range s.Queues() {
+		a, err := q.Attributes(context.Background())
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+			return
+		}
+		inactive += int(a.Inactive)
+		left, err := q.Peek(context.Background(), spool.MaxBatch)
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		for _, d := range left {
+			body := string(d.Body)
+			if word := known[body]; word == "deleted" || word == "" || there[body] {
+				t.Errorf("%s: %q is in queue %s, told %q, in another one too: %v", what, body, q.Name(), word, there[body])
+			}
+			there[body] = true
 		}
 	}
 	missing := 0
-	for body := range sent {
-		if !there[body] && !gone[body] && !maybe[body] {
+	for body, word := range known {
+		if word == "sent" && !there[body] {
 			missing++
 		}
 	}
-	if int64(missing) > a.Inactive {
-		t.Errorf("%s: %d acknowledged messages are missing, %d are inactive", what, missing, a.Inactive)
-	}
-}
-
-// injectChild is the script. It says what it was told: "maybe" where that was not clear.
-func injectChild() {
-	defer fmt.Println("done .")
-	ctx := context.Background()
-	s, err := spool.Open(os.Getenv("SPOOL_TEST_DIR"), spool.WithSizes(16<<10, 8<<10))
-	if err != nil {
-		return
-	}
-	defer s.Close()
-	q, err := s.OpenQueue(ctx, "q", spool.Meta{VisibilityTimeout: time.Hour})
-	if err != nil {
-		return
-	}
-	sentMaybe, deletedMaybe := "maybe", "maybe"
-	if os.Getenv("SPOOL_TEST_LIE") == "true" {
-		sentMaybe, deletedMaybe = "sent", "deleted"
-	}
-	rng := rand.New(rand.NewPCG(1, 1))
-	for i := range 200 {
-		if rng.IntN(2) == 0 {
-			body := fmt.Sprintf("m%d-%0*d", i, rng.IntN(400), 0)
-			if _, err := q.Send(ctx, spool.Message{Body: []byte(body)}); err == nil {
-				fmt.Println("sent", body)
-			} else if errors.Is(err, spool.ErrStoreFailed) {
-				fmt.Println(sentMaybe, body)
-			}
-			continue
-		}
-		d, err := q.Receive(ctx)
-		if err != nil {
-			continue
-		}
-		switch err := d.Delete(ctx); {
-		case err == nil:
-			fmt.Println("deleted", string(d.Body))
-		case errors.Is(err, spool.ErrStoreFailed):
-			fmt.Println(deletedMaybe, string(d.Body))
-		}
+	if missing > inactive {
+		t.Errorf("%s: %d acknowledged messages are missing, %d are inactive", what, missing, inactive)
 	}
 }

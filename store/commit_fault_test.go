@@ -44,27 +44,33 @@ func TestFailedWhileHandedOver(t *testing.T) {
 				c.Fail(fault)
 			}
 		}})
-		// While the first frame is being written, others join the next group.
+		// While the first frame is being written others wait: for the next one to be written, or for this one to be stable.
 		others := make(chan error, 2)
+		own := add(t, c, "head", "body")
+		var at [2]store.Position
+		for i := range at {
+			at[i] = add(t, c, "head", "body")
+		}
 		entered := false
 		log.append = func() {
 			if entered {
 				t.Error("a frame was written after the failure")
 			}
 			entered = true
-			for range cap(others) {
-				pos := add(t, c, "head", "body")
+			for _, pos := range at {
+				if level == store.AtWritten {
+					pos = add(t, c, "head", "body")
+				}
 				go func() { others <- c.Wait(pos, level) }()
 			}
 			for range 100 {
 				runtime.Gosched() // until they sleep
 			}
 		}
-		err := c.Wait(add(t, c, "head", "body"), store.AtWritten)
-		if err != nil {
+		if err := c.Wait(own, store.AtWritten); err != nil {
 			t.Errorf("Wait of what was written = %v", err)
 		}
-		for range cap(others) {
+		for range at {
 			if err := <-others; !errors.Is(err, fault) {
 				t.Errorf("level %d: Wait = %v, want %v", level, err, fault)
 			}

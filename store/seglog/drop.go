@@ -136,10 +136,11 @@ func (l *Log) giveUp(s *segment) error {
 	}
 	l.step(stepDropRecycle)
 	f, err := s.open(l.files)
-	if err == nil {
-		l.syncs.Add(1)
-		err = f.Sync() // pages under write-back would hold up the writes to come
+	if err != nil {
+		return fmt.Errorf("recycle %s: %w", s.path, err) // not closed for good: without a descriptor it is tried again
 	}
+	l.syncs.Add(1)
+	err = f.Sync() // pages under write-back would hold up the writes to come
 	if err = errors.Join(err, s.close()); err != nil {
 		return fmt.Errorf("recycle %s: %w", s.path, err)
 	}

@@ -10,7 +10,10 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -27,11 +30,16 @@ func faultImages(t *testing.T) map[string]struct {
 		h     *history
 	}{}
 	for _, power := range []bool{false, true} {
-		for seed := range uint64(3) {
+		for seed := range uint64(8) {
 			files, h := newMemFS(), newHistory()
 			l := h.open(t, Options{SegmentSize: 4096, RingSize: 8192, files: files})
 			if err := h.run(t, l, rand.New(rand.NewPCG(seed, 5)), 120); err != nil {
 				t.Fatal(err)
+			}
+			if seed == 0 {
+				if err := h.append(l, 600_000); err != nil { // larger than what a scan reads at a time
+					t.Fatal(err)
+				}
 			}
 			after := files.killed()
 			closeDead(l)
@@ -116,6 +124,10 @@ func (m *memFS) unlocked() *memFS {
 // faultReads has the n-th operation of a replay and of reading all records fail.
 func faultReads(t *testing.T, how string, l *Log, n int) {
 	t.Helper()
+	var at []store.Position
+	if err := l.Replay(l.Start(), func(pos store.Position, _ []byte) error { at = append(at, pos); return nil }); err != nil {
+		t.Fatalf("%s: %v", how, err)
+	}
 	ops := 0
 	l.files = &faultFS{vfs: l.files, fault: func(_ int, op string) error {
 		if ops++; ops == n {
@@ -130,16 +142,20 @@ func faultReads(t *testing.T, how string, l *Log, n int) {
 		}
 	}
 	l.segs.mu.Unlock()
-	for range 2 {
-		var at []store.Position
-		err := l.Replay(l.Start(), func(pos store.Position, _ []byte) error { at = append(at, pos); return nil })
-		if err != nil && (!errors.Is(err, syscall.EIO) || errors.Is(err, store.ErrCorrupt)) {
-			t.Errorf("%s: Replay = %v, want the fault", how, err)
+	fine := func(err error) bool {
+		return err == nil || errors.Is(err, syscall.EIO) && !errors.Is(err, store.ErrCorrupt)
+	}
+	for _, pos := range slices.Backward(at) { // nothing is read ahead
+		if _, err := l.ReadRecord(pos+store.FrameHeaderSize, nil); !fine(err) {
+			t.Errorf("%s: ReadRecord(%d) = %v, want the fault", how, pos, err)
 		}
-		for _, pos := range at {
-			if _, err := l.ReadRecord(pos+store.FrameHeaderSize, nil); err != nil && (!errors.Is(err, syscall.EIO) || errors.Is(err, store.ErrCorrupt)) {
-				t.Errorf("%s: ReadRecord(%d) = %v, want the fault", how, pos, err)
-			}
+	}
+	if err := l.Replay(l.Start(), func(store.Position, []byte) error { return nil }); !fine(err) {
+		t.Errorf("%s: Replay = %v, want the fault", how, err)
+	}
+	for _, pos := range at {
+		if _, err := l.ReadRecord(pos+store.FrameHeaderSize, nil); !fine(err) {
+			t.Errorf("%s: ReadRecord(%d) = %v, want the fault", how, pos, err)
 		}
 	}
 }
@@ -147,10 +163,16 @@ func faultReads(t *testing.T, how string, l *Log, n int) {
 // TestFaultLargeFrames has each operation fail of appending frames larger than the ring, of segments made larger for
 // them, and of what has been prepared ahead.
 func TestFaultLargeFrames(t *testing.T) {
+	for _, segment := range []int64{4096, 64 << 10} {
+		faultLargeFrames(t, segment)
+	}
+}
+
+func faultLargeFrames(t *testing.T, segment int64) {
 	for n := 1; ; n++ {
 		files := newMemFS()
 		faulty := &faultFS{vfs: files}
-		l := openTest(t, "/spool", Options{SegmentSize: 4096, RingSize: 8192, files: faulty})
+		l := openTest(t, "/spool", Options{SegmentSize: segment, RingSize: 8192, files: faulty})
 		hit, from := false, 0
 		faulty.mu.Lock()
 		from = faulty.ops
@@ -165,7 +187,7 @@ func TestFaultLargeFrames(t *testing.T) {
 		h := newHistory()
 		h.fault = syscall.EIO
 		var err error
-		for _, size := range []int{10, 30_000, 20, 8_100, 60_000, 3_000, 9_000} {
+		for _, size := range []int{10, 30_000, 20, 7_900, 8_000, 7_950, 60_000, 3_000, 9_000} {
 			if err = h.append(l, size); err != nil {
 				break
 			}
@@ -187,7 +209,7 @@ func TestFaultLargeFrames(t *testing.T) {
 		faulty.mu.Unlock()
 		after := files.killed()
 		closeDead(l)
-		l, err = Open("/spool", Options{SegmentSize: 4096, RingSize: 8192, files: after})
+		l, err = Open("/spool", Options{SegmentSize: segment, RingSize: 8192, files: after})
 		if err != nil {
 			t.Fatalf("operation %d: Open = %v", n, err)
 		}
@@ -361,4 +383,160 @@ func (v *lostPrivate) List(dir string) ([]fs.DirEntry, error) {
 		return nil, fs.ErrPermission
 	}
 	return v.vfs.List(dir)
+}
+
+// TestFormatLostAndHeader: without FORMAT a first segment that cannot be read is damage, and is not made anew.
+func TestFormatLostAndHeader(t *testing.T) {
+	files := newMemFS()
+	o := Options{SegmentSize: 4096, files: files}
+	if err := errors.Join(openTest(t, "/spool", o).Close(), files.Remove("/spool/"+formatName)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files.files() {
+		if strings.HasSuffix(name, segmentSuffix) {
+			files.entries[name].data[20]++
+		}
+	}
+	if _, err := Open("/spool", o); !errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("Open = %v, want ErrCorrupt", err)
+	}
+}
+
+// faultOf is a log of some segments on a file system of which the operations that are named fail from now on.
+func faultOf(t *testing.T, fault error, ops ...string) (l *Log, arm func(bool)) {
+	t.Helper()
+	var armed atomic.Bool
+	files := &faultFS{vfs: newMemFS(), fault: func(_ int, op string) error {
+		if armed.Load() && slices.Contains(ops, op) {
+			return fault
+		}
+		return nil
+	}}
+	l = openTest(t, "/spool", Options{SegmentSize: 4096, RingSize: 8192, files: files})
+	h := newHistory()
+	for range 60 {
+		if err := h.append(l, 3000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Sync(l.End()); err != nil {
+		t.Fatal(err)
+	}
+	return l, armed.Store
+}
+
+// TestReclaimShort: a want of descriptors while segments are given up is no fault of the disk: the next Drop does it.
+func TestReclaimShort(t *testing.T) {
+	l, arm := faultOf(t, syscall.EMFILE, "open")
+	at := l.Boundaries()
+	arm(true)
+	if err := l.Drop(at[3]); err != nil || len(l.segs.retired) == 0 {
+		t.Errorf("Drop = %v, %d segments wait", err, len(l.segs.retired))
+	}
+	arm(false)
+	if err := l.Drop(at[4]); err != nil || len(l.segs.retired) > 0 {
+		t.Errorf("the next Drop = %v, %d segments wait", err, len(l.segs.retired))
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestPrewriteFails: of a file that could not be written ahead nothing is left.
+func TestPrewriteFails(t *testing.T) {
+	l, arm := faultOf(t, syscall.EIO, "write")
+	files := l.files.(*faultFS).vfs.(*memFS)
+	l.space.mu.Lock()
+	before := len(files.files())
+	arm(true)
+	seg, err := l.create(64<<10, true)
+	arm(false)
+	if !errors.Is(err, syscall.EIO) || seg != nil || len(files.files()) != before {
+		t.Errorf("create = %v, %v, and there are %d files, want %d", seg, err, len(files.files()), before)
+	}
+	l.space.mu.Unlock()
+	closeDead(l)
+}
+
+// TestSpareStays: a spare whose space is needed, and that cannot be removed, is an error of Grow, not a want of space.
+func TestSpareStays(t *testing.T) {
+	l, arm := faultOf(t, syscall.EIO, "remove")
+	if err := l.Drop(l.Boundaries()[4]); err != nil || len(l.segs.spares) == 0 {
+		t.Fatalf("Drop = %v, %d spares", err, len(l.segs.spares))
+	}
+	l.files.(*faultFS).setFull(true)
+	arm(true)
+	if err := l.Grow(1 << 20); !errors.Is(err, syscall.EIO) || errors.Is(err, store.ErrNoSpace) {
+		t.Errorf("Grow = %v, want the fault", err)
+	}
+	arm(false)
+	closeDead(l)
+}
+
+// TestSurplusClose: a file that is open beyond what is kept open, and cannot be closed, is in no reader's way.
+func TestSurplusClose(t *testing.T) {
+	l, arm := faultOf(t, syscall.EIO, "close")
+	arm(true)
+	for _, pos := range l.Boundaries() {
+		if _, err := l.ReadRecord(pos+store.FrameHeaderSize, nil); err != nil {
+			t.Errorf("ReadRecord(%d) = %v", pos, err)
+		}
+	}
+	arm(false)
+	closeDead(l)
+}
+
+// TestCloseInReplay: a replay of a log that is closed meanwhile says so.
+func TestCloseInReplay(t *testing.T) {
+	l, _ := faultOf(t, nil)
+	err := l.Replay(0, func(store.Position, []byte) error { l.Close(); return nil })
+	if !errors.Is(err, store.ErrClosed) {
+		t.Errorf("Replay = %v, want ErrClosed", err)
+	}
+}
+
+// TestFileCutMeanwhile: a file that is shorter than it was is damage.
+func TestFileCutMeanwhile(t *testing.T) {
+	l, _ := faultOf(t, nil)
+	files := l.files.(*faultFS).vfs.(*memFS)
+	n := files.entries[l.segs.list[0].path]
+	n.data = n.data[:pageSize+1000]
+	if err := l.Replay(0, func(store.Position, []byte) error { return nil }); !errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("Replay = %v, want ErrCorrupt", err)
+	}
+	closeDead(l)
+}
+
+// TestFreeUnknown: a file system that does not say how much is free is used as far as it goes.
+func TestFreeUnknown(t *testing.T) {
+	files := &faultFS{vfs: newMemFS(), fault: func(_ int, op string) error {
+		if op == "free" {
+			return syscall.EIO
+		}
+		return nil
+	}}
+	l := openTest(t, "/spool", Options{files: files})
+	if err := l.Grow(l.Room() + 1); err != nil {
+		t.Errorf("Grow = %v", err)
+	}
+	closeDead(l)
+}
+
+// TestNowhere: a relative path in a working directory that is gone is an error.
+func TestNowhere(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("elsewhere a working directory cannot be removed")
+	}
+	dir := filepath.Join(t.TempDir(), "gone")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := Open("spool", Options{}); err == nil {
+		t.Error("Open answers nil")
+		closeDead(l)
+	}
 }
