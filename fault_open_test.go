@@ -209,7 +209,7 @@ func TestShelfRefused(t *testing.T) {
 			*e = append(*e, d.b...)
 		}},
 		"more behind the queues": {key(keyList, 0, page), func(d *decoder, e *encoder) { *e = append(append(*e, d.b...), 0) }},
-		"more behind the queue": {key(keyQueue, id, turn), func(d *decoder, e *encoder) { *e = append(append(*e, d.b...), 0) }},
+		"more behind the queue":  {key(keyQueue, id, turn), func(d *decoder, e *encoder) { *e = append(append(*e, d.b...), 0) }},
 		"queue behind the log's end": {key(keyQueue, id, turn), func(d *decoder, e *encoder) {
 			var m snapshotRecord
 			m.decode(d)
