@@ -19,12 +19,12 @@ PLATFORMS := linux/amd64 linux/arm64 linux/386 darwin/amd64 darwin/arm64 windows
 MODULES = $(sort $(patsubst %/go.mod,%,$(shell find . -name go.mod -not -path '*/testdata/*' -not -path '*/vendor/*')))
 
 .DEFAULT_GOAL := help
-.PHONY: help check static fmt vet staticcheck cross tidy test race paging cover mutants backlog browser fuzz torture torture-ci bench bench-baseline bench-compare bench-peers bench-servers
+.PHONY: help check static fmt vet staticcheck cross tidy vuln test race paging cover mutants backlog browser fuzz torture torture-ci bench bench-baseline bench-compare bench-peers bench-servers
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-check: static race paging fuzz ## everything a change must pass besides the tests: static, race, paging, fuzz
+check: static vuln race paging fuzz ## everything a change must pass besides the tests: static, vuln, race, paging, fuzz
 
 static: fmt vet staticcheck cross tidy ## what needs no test to run: fmt, vet, staticcheck, cross, tidy
 
@@ -49,6 +49,18 @@ cross: ## build and vet for every platform we say something about
 
 tidy: ## go.mod and go.sum of every module hold what is needed, nothing else
 	@for dir in $(MODULES); do echo "go mod tidy -diff ($$dir)"; (cd "$$dir" && $(GO) mod tidy -diff); done
+
+# govulncheck exits with 3 when it has found something, and with 1 when it could not look.
+vuln: ## known vulnerabilities in what is called, where the database (vuln.go.dev) can be reached
+	@for dir in $(filter-out ./tools,$(MODULES)); do \
+		cd "$(CURDIR)/$$dir"; code=0; \
+		out=$$($(GO) tool -modfile=$(CURDIR)/tools/go.mod govulncheck ./... 2>&1) || code=$$?; \
+		case "$$code $$out" in \
+			0*) echo "govulncheck ./... ($$dir): nothing that is called" ;; \
+			1*"fetching vulnerabilities"*) echo "govulncheck: NOT CHECKED, the database cannot be reached: $${out##*: }"; exit 0 ;; \
+			*) echo "govulncheck ./... ($$dir)"; echo "$$out"; exit 1 ;; \
+		esac; \
+	done
 
 test: ## the tests: go test ./...
 	$(GO) test ./...

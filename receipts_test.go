@@ -294,20 +294,25 @@ func (w *wallet) pick(q *walletQueue) (r *walletReceipt, text string, want []spo
 	case how == 3:
 		text += string(byte(w.draw(256)))
 	}
-	if i := slices.IndexFunc(w.receipts, func(r *walletReceipt) bool { return r.text == text }); i >= 0 {
-		r = w.receipts[i]
-	} else {
-		return nil, text, []spool.Reason{spool.Malformed}
+	r, want = w.expected(q, text)
+	return r, text, want
+}
+
+// expected is whose receipt a text is, nil for nobody's, and what it should be refused with on a queue; nil: it works.
+func (w *wallet) expected(q *walletQueue, text string) (r *walletReceipt, want []spool.Reason) {
+	i := slices.IndexFunc(w.receipts, func(r *walletReceipt) bool { return r.text == text })
+	if i < 0 {
+		return nil, []spool.Reason{spool.Malformed}
 	}
-	switch {
+	switch r = w.receipts[i]; {
 	case r.message == "":
-		return r, text, r.may
+		return r, r.may
 	case r.queue != q || r.epoch != q.epoch:
-		return r, text, []spool.Reason{spool.WrongQueue}
+		return r, []spool.Reason{spool.WrongQueue}
 	case r.live:
-		return r, text, nil
+		return r, nil
 	}
-	return r, text, r.may
+	return r, r.may
 }
 
 // refused compares an error with what it should be, and tells whether it is a refusal.
@@ -389,16 +394,7 @@ func (w *wallet) batch(q *walletQueue) {
 		r, text, want := w.pick(q)
 		if n := w.draw(4); n == 0 && len(texts) > 0 {
 			text = texts[w.draw(len(texts))]
-			r, want = nil, []spool.Reason{spool.Deleted}
-			if i := slices.IndexFunc(w.receipts, func(r *walletReceipt) bool { return r.text == text }); i < 0 {
-				want = []spool.Reason{spool.Malformed}
-			} else if r = w.receipts[i]; r.message == "" {
-				want = r.may
-			} else if r.queue != q || r.epoch != q.epoch {
-				want = []spool.Reason{spool.WrongQueue}
-			} else {
-				want = r.may
-			}
+			r, want = w.expected(q, text)
 		}
 		texts, wants = append(texts, text), append(wants, want)
 		if want == nil {

@@ -29,7 +29,7 @@ var (
 	only    = flag.String("row", "", "this row only")
 	table   = flag.Bool("table", false, "print the totals and do nothing else")
 	docs    = flag.Bool("docs", false, "write the totals into docs/reliability.md and do nothing else")
-	fuzzFor = flag.Duration("fuzz", 0, "time of each fuzz target (0: 2s with -ci, 1h without)")
+	fuzzFor = flag.Duration("fuzz", 0, "time of each fuzz target (0: 5s with -ci, 1h without)")
 )
 
 func main() {
@@ -195,7 +195,7 @@ func fuzz() (l record.Line) {
 	if d == 0 {
 		d = time.Hour
 		if *ci {
-			d = 2 * time.Second
+			d = 5 * time.Second
 		}
 	}
 	l.Command = "make fuzz FUZZTIME=" + d.String()

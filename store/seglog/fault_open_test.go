@@ -203,10 +203,10 @@ func faultLargeFrames(t *testing.T, segment int64) {
 			t.Errorf("operation %d: %v, want the fault", n, err)
 		}
 		l.space.mu.Lock() // the goroutine has finished the file that it was making
-		l.space.mu.Unlock()
 		faulty.mu.Lock()
 		done := !hit
 		faulty.mu.Unlock()
+		l.space.mu.Unlock()
 		after := files.killed()
 		closeDead(l)
 		l, err = Open("/spool", Options{SegmentSize: segment, RingSize: 8192, files: after})
