@@ -139,7 +139,7 @@ func (a *simActor) call(o *history.Op) (end func(error) bool) {
 	stopped := a.sim.down()
 	a.sim.h.Call(o, simNow())
 	return func(err error) bool {
-		simSleep(time.Duration(a.rng.IntN(2000)), int64(a.n))
+		a.moment()
 		out := a.sim.outcome(a.s, o, err)
 		if out == history.Unknown && (stopped || o.Verb == history.SetMeta && o.Settings == nil) { // a spool that has stopped refuses everything
 			out = history.Barred
@@ -151,6 +151,21 @@ func (a *simActor) call(o *history.Op) (end func(error) bool) {
 		a.lost = !told
 		return told && out == history.OK
 	}
+}
+
+// moment lets a moment pass, where time is virtual.
+func (a *simActor) moment() {
+	if d := time.Duration(a.rng.IntN(2000)); !a.sim.real {
+		simSleep(d, int64(a.n))
+	}
+}
+
+// upTo draws a duration of up to d, or of a small part of it where time is real.
+func (a *simActor) upTo(d time.Duration) time.Duration {
+	if a.sim.real {
+		d /= 40
+	}
+	return 1 + time.Duration(a.rng.Int64N(int64(d)))
 }
 
 func (a *simActor) body() string {
@@ -171,9 +186,9 @@ func (a *simActor) body() string {
 func (a *simActor) delay() time.Duration {
 	switch a.rng.IntN(10) {
 	case 0, 1:
-		return 1 + time.Duration(a.rng.Int64N(int64(10*time.Second)))
+		return a.upTo(10 * time.Second)
 	case 2:
-		return 1 + time.Duration(a.rng.Int64N(int64(8*time.Minute)))
+		return a.upTo(8 * time.Minute)
 	case 3:
 		return spool.NoDelay
 	}
@@ -238,14 +253,14 @@ func (a *simActor) receive(q *simQueue, max int) int {
 	}
 	opts := []spool.ReceiveOption{spool.Wait(0)}
 	if !a.alone && max == 0 && a.rng.IntN(6) == 0 {
-		o.Wait = 1 + a.rng.Int64N(int64(4*time.Second))
+		o.Wait = int64(a.upTo(4 * time.Second))
 		opts[0] = spool.Wait(time.Duration(o.Wait))
 	}
 	switch a.rng.IntN(5) {
 	case 0:
-		o.Visibility = 1 + a.rng.Int64N(int64(2*time.Second))
+		o.Visibility = int64(a.upTo(2 * time.Second))
 	case 1:
-		o.Visibility = 1 + a.rng.Int64N(int64(10*time.Minute))
+		o.Visibility = int64(a.upTo(10 * time.Minute))
 	}
 	if o.Visibility > 0 {
 		opts = append(opts, spool.Visibility(time.Duration(o.Visibility)))
@@ -322,9 +337,9 @@ func (a *simActor) byReceipt(v history.Verb) {
 	o := &history.Op{Verb: v, Queue: h.q.id, Receipt: h.d.Receipt}
 	switch {
 	case v == history.Visibility:
-		o.For = 1 + a.rng.Int64N(int64(20*time.Second))
+		o.For = int64(a.upTo(20 * time.Second))
 	case v == history.Release && a.rng.IntN(2) == 0:
-		o.For = 1 + a.rng.Int64N(int64(20*time.Second))
+		o.For = int64(a.upTo(20 * time.Second))
 	}
 	own := a.rng.IntN(2) == 0 && h.s == a.s
 	ctx, d := context.Background(), time.Duration(o.For)
@@ -373,7 +388,7 @@ func (a *simActor) deleteBatch() {
 		receipts = append(receipts, h.d.Receipt)
 	}
 	err := h.q.q.DeleteBatch(context.Background(), receipts)
-	simSleep(time.Duration(a.rng.IntN(2000)), int64(a.n))
+	a.moment()
 	fails := map[int]error{}
 	var be *spool.BatchError
 	if errors.As(err, &be) {

@@ -200,6 +200,7 @@ type simulation struct {
 	segment         int64
 	tight           bool // space runs out now and then
 	broken          bool // calls of the store fail now and then
+	real            bool // on real files, in real time
 	calm            bool // nothing is checkpointed, cleaned or put out of memory in the background
 
 	disk   *simDisk
