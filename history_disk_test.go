@@ -22,7 +22,7 @@ const (
 	diskHistoryRounds = 4
 
 	// diskHistorySlack is how far the wall clock, by which calls are recorded, may be from the spool's.
-	diskHistorySlack = 20 * time.Millisecond
+	diskHistorySlack = time.Millisecond
 )
 
 // TestHistory has goroutines make calls of every verb on a spool on real files, with Badger as its index, in real time, and

@@ -30,6 +30,8 @@ var rows = []row{
 	{name: "history", pkg: "./internal/history", test: ".", ci: []string{"-history.seeds=2200"}, full: []string{"-history.seeds=20000"},
 		most: 50_000_000, of: "operations", seed: "history.seed", proof: "all mutants caught",
 		counts: counts{operations: `Ops:(\d+)`}},
+	{name: "real history", pkg: ".", test: "^TestHistory$", ci: []string{"-spool.history.steps=8000"}, full: []string{"-spool.history.steps=40000"},
+		most: 5_000_000, of: "operations", seed: "spool.history.seed", counts: counts{operations: `(\d+) operations, \d+ messages`}},
 	{name: "kill", pkg: ".", test: "^TestKill$|^TestStepKill$|^TestRepairKill$|^TestCleanKill$", ci: []string{"-spool.kill.cycles=75", "-spool.kill.steps=1"},
 		full: []string{"-spool.kill.cycles=500", "-spool.kill.steps=20"},
 		most: 10_000, of: "crashes", control: []string{"-spool.kill.cycles=20", "-spool.kill.control"}, seed: "spool.kill.seed",

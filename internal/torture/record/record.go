@@ -129,7 +129,7 @@ func Sum(lines []Line, row, code string) (t Total) {
 const ControlBites = "failed, as it must"
 
 // Rows are those of the programme, in the order of the documentation.
-var Rows = []string{"model", "simulation", "history", "kill", "power", "io errors", "disk full", "damage", "index loss", "clocks", "fuzz",
+var Rows = []string{"model", "simulation", "history", "real history", "kill", "power", "io errors", "disk full", "damage", "index loss", "clocks", "fuzz",
 	"descriptors", "soak"}
 
 // Table is the totals as they stand in docs/reliability.md.
