@@ -428,8 +428,8 @@ func TestEvictLosesIndex(t *testing.T) {
 		defer q.mu.Unlock()
 		q.st.each(func(*summary) bool { return false }, func(b *block) bool { b.dirty = true; return true })
 	}
-	k.step = func(name string) {
-		if name == "evicted" {
+	s.step = func(name string) {
+		if name == stepCleanEvicted {
 			d.call, d.n, d.err = faultKeep, 1, syscall.EIO
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -15,10 +16,11 @@ import (
 var (
 	diskHistorySeed  = flag.Uint64("spool.history.seed", 0, "seed of TestHistory; 0 draws one")
 	diskHistorySteps = flag.Int("spool.history.steps", 0, "calls of TestHistory on each spool (0: 4000, 1200 with -short)")
+	diskHistoryBack  = flag.Bool("spool.history.control", false, "put an older copy of the directory back in between: TestHistory has to fail")
 )
 
 const (
-	diskHistoryActors = 8
+	diskHistoryActors = 3
 	diskHistoryRounds = 4
 
 	// diskHistorySlack is how far the wall clock, by which calls are recorded, may be from the spool's.
@@ -66,7 +68,13 @@ func diskHistory(t *testing.T, sim *simulation, steps int) {
 	for i := range diskHistoryActors {
 		sim.actors = append(sim.actors, &simActor{sim: sim, n: i, rng: rand.New(rand.NewPCG(sim.seed, uint64(i+1)))})
 	}
+	older := t.TempDir()
 	for round := range diskHistoryRounds {
+		if *diskHistoryBack && round == diskHistoryRounds-1 {
+			if err := errors.Join(os.RemoveAll(sim.dir), os.CopyFS(sim.dir, os.DirFS(older))); err != nil {
+				t.Fatal(err)
+			}
+		}
 		s, err := spool.Open(sim.dir, sim.options...)
 		if err != nil {
 			t.Fatal(err)
@@ -101,6 +109,11 @@ func diskHistory(t *testing.T, sim *simulation, steps int) {
 			t.Fatal(err)
 		}
 		sim.h.Return(o, history.OK, simNow())
+		if *diskHistoryBack && round == 0 {
+			if err := os.CopyFS(older, os.DirFS(sim.dir)); err != nil {
+				t.Fatal(err)
+			}
+		}
 		if _, err := s.Queues(), s.Sync(t.Context()); !errors.Is(err, spool.ErrClosed) {
 			t.Errorf("Sync after Close = %v", err)
 		}
