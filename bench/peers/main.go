@@ -4,7 +4,8 @@
 //
 //	make bench-peers
 //
-// The figures of all rounds are kept in peers.json beside the table; -draw makes table and pictures of it again.
+// The figures of all rounds are kept in peers.json beside the table, after each round; -draw makes table and pictures of it
+// again.
 package main
 
 import (
@@ -24,9 +25,11 @@ func main() {
 	flag.IntVar(&o.CurveRounds, "curve-rounds", 3, "rounds of the curves")
 	flag.Float64Var(&o.Scale, "scale", 1, "multiply counts and times by this; below 1 the figures mean little")
 	flag.BoolVar(&o.Full, "full", false, "also measure backlogs of ten million")
-	systems := flag.String("systems", ".", "regular expression: the systems to measure")
-	curved := flag.String("curve-systems", ".", "regular expression: of these, the systems that curves are measured of")
-	works := flag.String("works", ".", "regular expression: the loads to measure, as they are printed")
+	var c choice
+	all := regexp.MustCompile("")
+	flag.TextVar(&c.systems, "systems", all, "regular expression: the systems to measure")
+	flag.TextVar(&c.curves, "curve-systems", all, "regular expression: of these, the systems that curves are measured of")
+	flag.TextVar(&c.works, "works", all, "regular expression: the loads to measure, as they are printed")
 	out := flag.String("out", ".", "directory of the results")
 	draw := flag.Bool("draw", false, "measure nothing: make the table and the pictures of what is in peers.json")
 	one := flag.String("cell", "", "used by peers itself: measure one system once and print the figures")
@@ -38,45 +41,28 @@ func main() {
 		}
 		return
 	}
-	if err := run(o, *systems, *curved, *works, *out, *draw); err != nil {
+	if err := run(o, &c, *out, *draw); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(o options, systems, curved, works, out string, draw bool) error {
+func run(o options, c *choice, out string, draw bool) error {
 	kept := filepath.Join(out, "peers.json")
-	var r *report
+	r := new(report)
 	if draw {
 		text, err := os.ReadFile(kept)
 		if err != nil {
 			return err
 		}
-		r = new(report)
 		if err := json.Unmarshal(text, r); err != nil {
 			return fmt.Errorf("%s: %w", kept, err)
 		}
 	} else {
-		system, err := regexp.Compile(systems)
-		if err != nil {
-			return err
-		}
-		curve, err := regexp.Compile(curved)
-		if err != nil {
-			return err
-		}
-		work, err := regexp.Compile(works)
-		if err != nil {
-			return err
-		}
-		r = measure(o, system, curve, work)
-		text, err := json.MarshalIndent(r, "", "\t")
-		if err != nil {
-			return err
-		}
 		if err := os.MkdirAll(out, 0o755); err != nil {
 			return err
 		}
-		if err := os.WriteFile(kept, append(text, '\n'), 0o644); err != nil {
+		var err error
+		if r, err = measure(o, c, func(r *report) error { return r.keep(kept) }); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
@@ -77,6 +78,15 @@ func (r *report) add(w work, system string, out outcome) {
 		r.Outcomes[w.Name] = map[string][]outcome{}
 	}
 	r.Outcomes[w.Name][system] = append(r.Outcomes[w.Name][system], out)
+}
+
+// keep writes the figures to a file.
+func (r *report) keep(file string) error {
+	text, err := json.MarshalIndent(r, "", "\t")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(text, '\n'), 0o644)
 }
 
 // median is the middle of a figure over the rounds; false if no round has one.

@@ -100,9 +100,12 @@ func system(name string, w work) (workload.System, error) {
 	return sys, nil
 }
 
-// measure runs everything: in each round each work, in each work each system.
-func measure(o options, wantSystem, wantCurve, wantWork *regexp.Regexp) *report {
-	names, missing := available(o, wantSystem)
+// A choice is what is measured of all that could be.
+type choice struct{ systems, curves, works regexp.Regexp }
+
+// measure runs everything: in each round each work, in each work each system. After each round it has the report kept.
+func measure(o options, c *choice, keep func(*report) error) (*report, error) {
+	names, missing := available(o, &c.systems)
 	r := &report{Options: o, Date: time.Now().UTC().Format(time.DateOnly), Machine: machine(), Versions: versions(names),
 		Systems: names, Missing: missing, Outcomes: map[string]map[string][]outcome{}}
 	for round := range max(o.Rounds, o.CurveRounds) {
@@ -111,11 +114,11 @@ func measure(o options, wantSystem, wantCurve, wantWork *regexp.Regexp) *report 
 			if w.Curve != "" {
 				rounds = o.CurveRounds
 			}
-			if round >= rounds || !wantWork.MatchString(w.Name) && !wantWork.MatchString(w.ID) {
+			if round >= rounds || !c.works.MatchString(w.Name) && !c.works.MatchString(w.ID) {
 				continue
 			}
 			for _, name := range names {
-				if _, err := system(name, w); err != nil || w.Curve != "" && !wantCurve.MatchString(name) {
+				if _, err := system(name, w); err != nil || w.Curve != "" && !c.curves.MatchString(name) {
 					continue // it does not have the level, or its curves are not wanted
 				}
 				out := child(cell{System: name, Work: w.Name, Options: o})
@@ -123,8 +126,12 @@ func measure(o options, wantSystem, wantCurve, wantWork *regexp.Regexp) *report 
 				r.add(w, name, out)
 			}
 		}
+		r.Options.Rounds, r.Options.CurveRounds = min(o.Rounds, round+1), min(o.CurveRounds, round+1)
+		if err := keep(r); err != nil {
+			return nil, err
+		}
 	}
-	return r
+	return r, nil
 }
 
 func (o outcome) tell(w work) string {
