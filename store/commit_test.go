@@ -448,11 +448,10 @@ func TestGatheringLeaderWrites(t *testing.T) {
 	for range 30 {
 		synctest.Test(t, func(t *testing.T) {
 			log := &watched{Log: memlog.New(memlog.Options{}), t: t}
-			var dirty func()
+			var dirty atomic.Pointer[func()]
 			c := store.NewCommitter(log, store.CommitterOptions{Level: store.AtSynced, Reveal: func([]store.Hidden) {}, Dirty: func() {
-				if f := dirty; f != nil {
-					dirty = nil
-					f()
+				if f := dirty.Swap(nil); f != nil {
+					(*f)()
 				}
 			}})
 			answered := make(chan error, 10)
@@ -474,7 +473,7 @@ func TestGatheringLeaderWrites(t *testing.T) {
 			time.Sleep(time.Second)
 
 			held := make(chan struct{})
-			dirty = func() { // the first frame is written, and its leader goes on to the sync
+			goesOn := func() { // the first frame is written, and its leader goes on to the sync
 				var once sync.Once
 				log.append = func() {
 					once.Do(func() { call(store.AtWritten, 0) })
@@ -482,6 +481,7 @@ func TestGatheringLeaderWrites(t *testing.T) {
 				}
 				call(store.AtSynced, 100)
 			}
+			dirty.Store(&goesOn)
 			call(store.AtSynced, 0)
 			synctest.Wait()
 			if log.writing.Load() {
