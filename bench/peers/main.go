@@ -4,8 +4,8 @@
 //
 //	make bench-peers
 //
-// The figures of all rounds are kept in peers.json beside the table, after each round; -draw makes table and pictures of it
-// again.
+// The figures of all rounds are kept in peers.json beside the table, as soon as they are there; -draw makes table and pictures
+// of it again, also of a run that was stopped.
 package main
 
 import (

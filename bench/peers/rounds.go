@@ -103,7 +103,7 @@ func system(name string, w work) (workload.System, error) {
 // A choice is what is measured of all that could be.
 type choice struct{ systems, curves, works regexp.Regexp }
 
-// measure runs everything: in each round each work, in each work each system. After each round it has the report kept.
+// measure runs everything: in each round each work, in each work each system. After each work it has the report kept.
 func measure(o options, c *choice, keep func(*report) error) (*report, error) {
 	names, missing := available(o, &c.systems)
 	r := &report{Options: o, Date: time.Now().UTC().Format(time.DateOnly), Machine: machine(), Versions: versions(names),
@@ -125,10 +125,10 @@ func measure(o options, c *choice, keep func(*report) error) (*report, error) {
 				log.Printf("round %d of %d  %-45s %-15s %s", round+1, rounds, w.Name, name, out.tell(w))
 				r.add(w, name, out)
 			}
-		}
-		r.Options.Rounds, r.Options.CurveRounds = min(o.Rounds, round+1), min(o.CurveRounds, round+1)
-		if err := keep(r); err != nil {
-			return nil, err
+			r.Options.Rounds, r.Options.CurveRounds = min(o.Rounds, round+1), min(o.CurveRounds, round+1)
+			if err := keep(r); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return r, nil
