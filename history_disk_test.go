@@ -30,16 +30,7 @@ const (
 // TestHistory has goroutines make calls of every verb on a spool on real files, with Badger as its index, in real time, and
 // has internal/history judge what they were told. The spool is closed and opened in between.
 func TestHistory(t *testing.T) {
-	seed, steps := *diskHistorySeed, *diskHistorySteps
-	if seed == 0 {
-		seed = rand.Uint64() >> 16
-	}
-	if steps == 0 {
-		steps = 4000
-		if testing.Short() {
-			steps = 1200
-		}
-	}
+	seed, steps := drawn(*diskHistorySeed, *diskHistorySteps, 1200)
 	t.Logf("-spool.history.seed=%d", seed)
 	for i, level := range []spool.Durability{spool.Fsync, spool.Written} {
 		rng := rand.New(rand.NewPCG(seed, uint64(i)))

@@ -19,20 +19,25 @@ var (
 	receiptsSteps = flag.Int("spool.receipts.steps", 0, "steps of TestReceipts (0: 4000, 1000 with -short)")
 )
 
+// drawn is what a test at random runs with: the flags, or where they are 0 a seed of its own and 4000 steps, few with -short.
+func drawn(seed uint64, steps, few int) (uint64, int) {
+	if seed == 0 {
+		seed = rand.Uint64() >> 16
+	}
+	switch {
+	case steps == 0 && testing.Short():
+		steps = few
+	case steps == 0:
+		steps = 4000
+	}
+	return seed, steps
+}
+
 // TestReceipts uses receipts as nobody should: forged, cut, used again, after the delete, after the lease, after another
 // receive, after a reopen, on another queue, on a queue made again under the same name, from another spool. The answer is
 // the documented one, and nothing changes.
 func TestReceipts(t *testing.T) {
-	seed, steps := *receiptsSeed, *receiptsSteps
-	if seed == 0 {
-		seed = rand.Uint64() >> 16
-	}
-	if steps == 0 {
-		steps = 4000
-		if testing.Short() {
-			steps = 1000
-		}
-	}
+	seed, steps := drawn(*receiptsSeed, *receiptsSteps, 1000)
 	t.Logf("-spool.receipts.seed=%d", seed)
 	rng := rand.New(rand.NewPCG(seed, 9))
 	dir := t.TempDir()
