@@ -126,45 +126,6 @@ func (l *Log) reclaim() {
 	}
 }
 
-// giveUp makes a spare of a file that holds nothing, or removes it. Caller holds space.mu.
-func (l *Log) giveUp(s *segment) error {
-	l.segs.mu.Lock()
-	keep := len(l.segs.spares) < maxSpares && l.standard(s)
-	l.segs.mu.Unlock()
-	if !keep {
-		return l.remove(s)
-	}
-	l.step(stepDropRecycle)
-	f, err := s.open(l.files)
-	if err != nil {
-		return fmt.Errorf("recycle %s: %w", s.path, err) // not closed for good: without a descriptor it is tried again
-	}
-	l.syncs.Add(1)
-	err = f.Sync() // pages under write-back would hold up the writes to come
-	if err = errors.Join(err, s.close()); err != nil {
-		return fmt.Errorf("recycle %s: %w", s.path, err)
-	}
-	spare := &segment{header: s.header, number: s.number, path: s.path}
-	l.segs.mu.Lock()
-	l.segs.spares = append(l.segs.spares, spare)
-	l.segs.mu.Unlock()
-	return nil
-}
-
-// dropSpares removes the spares, because their space is needed, and tells whether there were any. Caller holds space.mu.
-func (l *Log) dropSpares() (bool, error) {
-	l.segs.mu.Lock()
-	spares := l.segs.spares
-	l.segs.spares = nil
-	l.segs.mu.Unlock()
-	for _, s := range spares {
-		if err := l.remove(s); err != nil {
-			return false, err
-		}
-	}
-	return len(spares) > 0, nil
-}
-
 // remove unlinks a segment that holds nothing, durably.
 func (l *Log) remove(s *segment) error {
 	l.step(stepDropRemove)

@@ -370,3 +370,15 @@ func (m *memFS) files() []string {
 	slices.Sort(names)
 	return names
 }
+
+// count tells how many files have such names.
+func (m *memFS) count(suffix string) (n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, name := range m.files() {
+		if strings.HasSuffix(name, suffix) {
+			n++
+		}
+	}
+	return n
+}

@@ -208,7 +208,7 @@ func (r *recovery) settle() error {
 	return nil
 }
 
-// clear removes the files of which no byte is needed, but for a spare and the reserve.
+// clear removes the files of which no byte is needed, but for the largest spare and the reserve.
 func (r *recovery) clear() (spare []*segment, err error) {
 	l := r.l
 	gone := r.chain.passing
@@ -219,9 +219,10 @@ func (r *recovery) clear() (spare []*segment, err error) {
 		gone = append(gone, s.path)
 	}
 	reserve := int64(0)
+	slices.SortStableFunc(r.chain.idle, func(a, b *segment) int { return bySize(b, a) })
 	for _, s := range r.chain.idle {
 		asReserve := l.piece(s) && reserve < l.reserveMost
-		if !asReserve && (len(spare) == maxSpares || !l.standard(s)) {
+		if !asReserve && (len(spare) == quietSpares || !l.standard(s)) {
 			gone = append(gone, s.path)
 			continue
 		}

@@ -15,7 +15,6 @@ const (
 	minSize      = 1 << 20 // of a standard segment file
 	maxSize      = 32 << 20
 	freeShare    = 16               // a segment takes at most one part in freeShare of the free space
-	maxSpares    = 1                // Bound: dropped files kept beside the prepared one
 	quickFill    = 10 * time.Second // a segment filled faster than this makes the next one twice as large
 	prewriteRate = 1 << 20          // bytes a second: above it, writing zeros ahead would take the disk from commits
 	prewriteStep = 64 << 10         // larger pieces would leave large folios, into which small writes are slow
@@ -69,17 +68,28 @@ func (l *Log) startSpace() {
 // tend is the goroutine.
 func (l *Log) tend() {
 	defer close(l.space.done)
+	thin := time.NewTimer(time.Hour)
+	thin.Stop()
+	defer thin.Stop()
 	for {
 		select {
 		case <-l.space.quit:
 			return
+		case <-thin.C:
 		case <-l.space.signal:
+			l.reclaim()
+			l.prepareAhead()
+			l.space.mu.Lock()
+			l.fillReserve()
+			l.space.mu.Unlock()
 		}
-		l.reclaim()
-		l.prepareAhead()
-		l.space.mu.Lock()
-		l.fillReserve()
-		l.space.mu.Unlock()
+		again, err := l.thinSpares()
+		if err != nil {
+			l.o.Logger.Warn("removing spare segments", "dir", l.dir, "err", err)
+		}
+		if again > 0 {
+			thin.Reset(again)
+		}
 	}
 }
 
@@ -167,7 +177,11 @@ type how struct {
 
 // prepare makes next a segment that holds at least n bytes, and more than the present next. Caller holds space.mu.
 func (l *Log) prepare(n int64, how how) error {
-	seg := l.takeSpare(n)
+	least := n
+	if how.ahead {
+		least = max(n, (l.capacityFor(n)+overhead)/smallSpare-overhead)
+	}
+	seg := l.takeSpare(least)
 	if seg == nil {
 		var err error
 		if seg, err = l.newSegment(n, how); err != nil {
@@ -201,19 +215,6 @@ func (l *Log) install(seg *segment) error {
 func (l *Log) setRooms() {
 	l.room.Store(l.segs.room(false))
 	l.reserveRoom.Store(l.segs.room(true))
-}
-
-// takeSpare returns a spare that holds n bytes, nil when there is none.
-func (l *Log) takeSpare(n int64) *segment {
-	l.segs.mu.Lock()
-	defer l.segs.mu.Unlock()
-	for i, s := range l.segs.spares {
-		if s.capacity() >= n {
-			l.segs.spares = append(l.segs.spares[:i:i], l.segs.spares[i+1:]...)
-			return s
-		}
-	}
-	return nil
 }
 
 // newSegment takes space for n bytes: a standard segment if that is enough and there is room for it. Caller holds

@@ -3,7 +3,6 @@ package seglog
 import (
 	"errors"
 	"runtime"
-	"strings"
 	"testing"
 	"time"
 
@@ -62,39 +61,6 @@ func TestFullLeavesNothing(t *testing.T) {
 	}
 	if after := files.files(); len(after) != len(before) {
 		t.Fatalf("after ErrNoSpace there are %q, were %q", after, before)
-	}
-}
-
-// TestSpares: however much is dropped, one file is kept beside the prepared one, and it is used again.
-func TestSpares(t *testing.T) {
-	files := newMemFS()
-	l := openTest(t, "/spool", Options{SegmentSize: 4096, files: files})
-	defer l.Close()
-	h := newHistory()
-	for round := range 5 {
-		for len(l.Boundaries()) < 8 {
-			if err := h.append(l, 1500); err != nil {
-				t.Fatal(err)
-			}
-		}
-		at := l.Boundaries()
-		if err := l.Drop(at[len(at)-1]); err != nil {
-			t.Fatal(err)
-		}
-		segments := 0
-		files.mu.Lock()
-		for _, name := range files.files() {
-			if strings.HasSuffix(name, segmentSuffix) {
-				segments++
-			}
-		}
-		files.mu.Unlock()
-		if limit := 2 + maxSpares; segments > limit {
-			t.Fatalf("round %d: %d files for one segment, want at most %d", round, segments, limit)
-		}
-	}
-	if err := l.Grow(l.Room()); err != nil {
-		t.Fatal(err)
 	}
 }
 
