@@ -71,10 +71,12 @@ func (q *Queue) Peek(ctx context.Context, max int) ([]*Delivery, error) {
 	q.unlock(now)
 
 	ds := make([]*Delivery, 0, len(grants))
+	near := newSpan()
+	defer near.free()
 	var bad error
 	for i := range grants {
 		g := &grants[i]
-		d, epoch, err := q.read(g.pos, g.seq, g.size)
+		m, err := q.fetch(near, grants[i:])
 		if errors.Is(err, store.ErrGone) {
 			continue // deleted and dropped since we looked
 		}
@@ -82,7 +84,8 @@ func (q *Queue) Peek(ctx context.Context, max int) ([]*Delivery, error) {
 			bad = err
 			continue
 		}
-		d.ID = messageID(q.id, epoch, g.seq)
+		d := m.delivery()
+		d.ID = messageID(q.id, m.epoch, g.seq)
 		d.FirstReceivedAt, d.Receives, d.Rewinds = instantTime(g.first), int(g.receives), int(g.rewinds)
 		ds = append(ds, d)
 	}

@@ -192,6 +192,15 @@ func (l *readLog) ReadRecord(pos store.Position, dst []byte) ([]byte, error) {
 	return l.Log.ReadRecord(pos, dst)
 }
 
+func (l *readLog) ReadSpan(from, to store.Position, dst []byte) ([]byte, error) {
+	if l.read != nil {
+		if err := l.read(); err != nil {
+			return dst, err
+		}
+	}
+	return l.Log.ReadSpan(from, to, dst)
+}
+
 // TestUnreadableIsNotReceived: a receive of a message that cannot be read counts neither for it nor for its queue, now and
 // after a restart; the message is passed over until its lease ends.
 func TestUnreadableIsNotReceived(t *testing.T) {

@@ -153,13 +153,14 @@ func cleanDump(t *testing.T, s *Spool) string {
 		for i, m := range messages {
 			var seq uint64
 			fmt.Sscan(m, &seq)
-			d, epoch, err := q.read(places[i].pos, seq, places[i].size)
+			stored, err := q.find(places[i].pos, seq, places[i].size)
 			if err != nil {
 				fmt.Fprintf(&out, " %s: %v\n", m, err)
 				continue
 			}
+			d := stored.delivery()
 			sum := sha256.Sum256(d.Body)
-			fmt.Fprintf(&out, " %s id %s at %d attrs %v origin %+v body %x\n", m, messageID(q.id, epoch, seq),
+			fmt.Fprintf(&out, " %s id %s at %d attrs %v origin %+v body %x\n", m, messageID(q.id, stored.epoch, seq),
 				d.EnqueuedAt.UnixNano(), d.Attributes, d.DeadLetter, sum[:4])
 		}
 	}

@@ -162,6 +162,13 @@ func (d *faultDisk) ReadRecord(pos store.Position, dst []byte) ([]byte, error) {
 	return d.Log.ReadRecord(pos, dst)
 }
 
+func (d *faultDisk) ReadSpan(from, to store.Position, dst []byte) ([]byte, error) {
+	if err := d.of(faultRead); err != nil {
+		return nil, err
+	}
+	return d.Log.ReadSpan(from, to, dst)
+}
+
 func (d *faultDisk) Replay(from store.Position, f func(store.Position, []byte) error) error {
 	return d.Log.Replay(from, func(pos store.Position, payload []byte) error {
 		if err := d.of(faultReplay); err != nil {

@@ -58,9 +58,11 @@ func (q *Queue) DeleteBatch(ctx context.Context, receipts []string) error {
 //	2 the frame is written                 inactive, or deleted; nobody had an answer
 //	3 the frame is synced (Fsync), answer  deleted
 func (q *Queue) deleteAll(receipts []string, failed []error) error {
+	var one [1]claim // most deletes need no more
+	claims := q.spool.sealer.claims(one[:0], receipts)
 	var last store.Position
-	for todo := len(receipts); todo > 0; {
-		pos, left, err := q.deleteSome(receipts, failed, todo)
+	for todo := len(claims); todo > 0; {
+		pos, left, err := q.deleteSome(claims, failed, todo)
 		if err != nil {
 			return err
 		}
@@ -72,9 +74,9 @@ func (q *Queue) deleteAll(receipts []string, failed []error) error {
 	return q.spool.failure(q.spool.commit.Wait(last, q.spool.level))
 }
 
-// deleteSome deletes by the last todo receipts, but for some whose blocks have to be read first: from the first of
+// deleteSome deletes by the last todo of the receipts, but for some whose blocks have to be read first: from the first of
 // those on they are left. It returns the position of the record, 0 if there is none.
-func (q *Queue) deleteSome(receipts []string, failed []error, todo int) (pos store.Position, left int, err error) {
+func (q *Queue) deleteSome(claims []claim, failed []error, todo int) (pos store.Position, left int, err error) {
 	c := q.spool.commit
 	need := int64(store.RecordSize(32+12*todo, 0))
 	now, err := q.admit(need, store.Reserve)
@@ -82,12 +84,12 @@ func (q *Queue) deleteSome(receipts []string, failed []error, todo int) (pos sto
 		return 0, 0, err
 	}
 	r := deleteRecord{queue: q.id, at: now, items: q.erasing[:0]}
-	for i := len(receipts) - todo; i < len(receipts); i++ {
-		b, off, d, err := q.holder(receipts[i])
+	for i := len(claims) - todo; i < len(claims); i++ {
+		b, off, d, err := q.holder(claims[i])
 		if err == errAway {
-			left = len(receipts) - i
-			for i++; i < len(receipts) && len(q.st.wanted) < pageStep; i++ {
-				_, _, _, _ = q.holder(receipts[i]) // wants its block too
+			left = len(claims) - i
+			for i++; i < len(claims) && len(q.st.wanted) < pageStep; i++ {
+				_, _, _, _ = q.holder(claims[i]) // wants its block too
 			}
 			break
 		}
@@ -127,9 +129,9 @@ func (q *Queue) erase(b *block, off int, now int64) (kept bool) {
 
 // holder finds the message that a receipt holds, or says why it holds none; errAway when its block has to be read first.
 // Caller holds mu and has settled.
-func (q *Queue) holder(receipt string) (*block, int, delivery, error) {
-	d, ok := q.spool.sealer.open(receipt)
-	if !ok {
+func (q *Queue) holder(c claim) (*block, int, delivery, error) {
+	d := c.delivery
+	if !c.ours {
 		return nil, 0, d, &ReceiptError{Malformed}
 	}
 	if d.queue != q.id {
@@ -244,8 +246,9 @@ func (q *Queue) relet(ctx context.Context, name, receipt string, d time.Duration
 	if d < 0 || d > maxVisibility {
 		return 0, badArgument(name, d, fmt.Sprintf("0s to %v", maxVisibility))
 	}
+	c := q.spool.sealer.claim(receipt)
 	err = q.visibility(func(now int64) (uint64, byte, int64, error) {
-		b, off, x, err := q.holder(receipt)
+		b, off, x, err := q.holder(c)
 		if err != nil {
 			return 0, 0, 0, err
 		}

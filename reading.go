@@ -19,12 +19,17 @@ type stored struct {
 // sum is what a record with this body begins its checksum with.
 func (m *stored) sum() uint32 { return store.BodySum(m.attrs, m.body) }
 
-// open reads the message whose record lies at pos, size bytes of content, and verifies that it is the one meant.
+// open reads the message whose record lies at pos, size bytes of content.
 func (q *Queue) open(pos store.Position, seq uint64, size int) (m stored, err error) {
 	raw, err := q.spool.disk.ReadRecord(pos, nil)
 	if err != nil {
 		return m, q.spool.readFailure(err)
 	}
+	return q.parse(raw, pos, seq, size)
+}
+
+// parse takes the message out of the record that was read at pos, and verifies that it is the one meant.
+func (q *Queue) parse(raw []byte, pos store.Position, seq uint64, size int) (m stored, err error) {
 	r, _, err := store.NextRecord(raw)
 	if err != nil {
 		return m, storeError(&store.CorruptError{File: "log", Offset: int64(pos), Reason: err.Error()})
@@ -51,15 +56,6 @@ func (q *Queue) open(pos store.Position, seq uint64, size int) (m stored, err er
 	m.attrs, m.body = r.Body[:to.attrs:to.attrs], r.Body[to.attrs:]
 	m.at, m.epoch = to.at, to.epoch
 	return m, nil
-}
-
-// read reads a message as a Delivery without a lease.
-func (q *Queue) read(pos store.Position, seq uint64, size int) (*Delivery, uint32, error) {
-	m, err := q.find(pos, seq, size)
-	if err != nil {
-		return nil, 0, err
-	}
-	return m.delivery(), m.epoch, nil
 }
 
 // delivery is the message without a lease.

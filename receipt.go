@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/binary"
+	"slices"
 	"sync"
 )
 
@@ -107,6 +108,26 @@ func (s *sealer) open(receipt string) (d delivery, ok bool) {
 	}
 	le := binary.LittleEndian
 	return delivery{le.Uint32(x.raw[0:]), le.Uint64(x.raw[4:]), le.Uint64(x.raw[12:])}, true
+}
+
+// A claim is what a receipt says.
+type claim struct {
+	delivery
+	ours bool // this spool has made the receipt
+}
+
+func (s *sealer) claim(receipt string) claim {
+	d, ok := s.open(receipt)
+	return claim{d, ok}
+}
+
+// claims opens receipts and appends what they say.
+func (s *sealer) claims(to []claim, receipts []string) []claim {
+	to = slices.Grow(to, len(receipts))
+	for _, receipt := range receipts {
+		to = append(to, s.claim(receipt))
+	}
+	return to
 }
 
 func putDelivery(raw *[receiptSize]byte, d delivery) {

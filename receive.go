@@ -257,6 +257,11 @@ func (q *Queue) deliver(grants []grant, pos store.Position) ([]*Delivery, error)
 		return nil, err
 	}
 	ds := make([]*Delivery, 0, len(grants))
+	var near *span
+	if len(grants) > 1 {
+		near = newSpan()
+		defer near.free()
+	}
 	var bad error
 	for i := range grants {
 		g := &grants[i]
@@ -269,7 +274,7 @@ func (q *Queue) deliver(grants []grant, pos store.Position) ([]*Delivery, error)
 			ds = append(ds, d)
 			continue
 		}
-		d, epoch, err := q.read(g.pos, g.seq, g.size)
+		m, err := q.fetch(near, grants[i:])
 		if errors.Is(err, store.ErrGone) {
 			continue // gone between the lease and the read
 		}
@@ -283,7 +288,8 @@ func (q *Queue) deliver(grants []grant, pos store.Position) ([]*Delivery, error)
 			}
 			continue
 		}
-		q.fill(d, epoch, g)
+		d := m.delivery()
+		q.fill(d, m.epoch, g)
 		ds = append(ds, d)
 	}
 	if len(ds) == 0 {

@@ -19,9 +19,9 @@ type Position uint64
 // A Log is an append-only sequence of frames on stable storage, or on what stands for it.
 //
 // Append, Sync, Grow, Mark and Drop may run at the same time as each other and as reads, but there is one caller of
-// Append at a time, one of Sync at a time, one of Grow at a time, and one of Mark and Drop at a time. ReadRecord may be
-// called by any number of goroutines. After an error from Append, Sync, Mark or Drop the log is failed: the caller makes
-// no further call than ReadRecord and Close, and the log neither writes nor syncs anything again (a fsync that failed
+// Append at a time, one of Sync at a time, one of Grow at a time, and one of Mark and Drop at a time. ReadRecord and
+// ReadSpan may be called by any number of goroutines. After an error from Append, Sync, Mark or Drop the log is failed: the
+// caller makes no further call than these and Close, and the log neither writes nor syncs anything again (a fsync that failed
 // once is never tried a second time: the kernel may have dropped the pages).
 type Log interface {
 	// Info tells what the log was found to be when it was opened. It never changes afterwards.
@@ -65,6 +65,11 @@ type Log interface {
 	// the result. The record's checksum is verified; a record that does not verify answers a *CorruptError. A position
 	// below Start answers ErrGone.
 	ReadRecord(pos Position, dst []byte) ([]byte, error)
+
+	// ReadSpan appends the bytes of the stream from one position up to another to dst, or up to the end of the segment or
+	// of the log when that comes first, and returns the result. They are not verified: whoever takes records out of them
+	// does so, and has ReadRecord read those that do not verify. A position below Start answers ErrGone.
+	ReadSpan(from, to Position, dst []byte) ([]byte, error)
 
 	// Replay calls f for every frame from the one at position from to the end, in order. from must be a frame's
 	// position, Start or End. The payload is valid during the call only. Frame headers and record heads have been

@@ -32,6 +32,23 @@ func (l *Log) ReadRecord(pos store.Position, dst []byte) ([]byte, error) {
 	return append(dst, b[:r.Size()]...), nil
 }
 
+// ReadSpan appends the bytes from one position up to another to dst, at most those of one segment.
+func (l *Log) ReadSpan(from, to store.Position, dst []byte) ([]byte, error) {
+	if l.closed.Load() {
+		return dst, store.ErrClosed
+	}
+	end := l.End() // before the list: the segment of what lies below is in it
+	list := *l.list.Load()
+	i := find(list, from)
+	if i < 0 || from < l.Start() {
+		return dst, fmt.Errorf("position %d, the log starts at %d: %w", from, l.Start(), store.ErrGone)
+	}
+	if to = min(to, end); from >= to {
+		return dst, nil
+	}
+	return append(dst, list[i].below(to)[from-list[i].base:]...), nil
+}
+
 // below returns the bytes of the segment that are written once the log ends at end. (What is behind them may be being
 // written.)
 func (s *segment) below(end store.Position) []byte {

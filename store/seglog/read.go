@@ -39,6 +39,38 @@ func (l *Log) ReadRecord(pos store.Position, dst []byte) ([]byte, error) {
 	return l.verified(out, at, pos)
 }
 
+// ReadSpan appends the bytes from one position up to another to dst: from the ring, or from one segment's file.
+func (l *Log) ReadSpan(from, to store.Position, dst []byte) ([]byte, error) {
+	to = min(to, l.End())
+	switch {
+	case l.closed.Load():
+		return dst, store.ErrClosed
+	case from < l.Start():
+		return dst, fmt.Errorf("position %d, the log starts at %d: %w", from, l.Start(), store.ErrGone)
+	case from >= to:
+		return dst, nil
+	}
+	if out, ok := l.ring.span(from, to, dst); ok {
+		return out, nil
+	}
+	seg, end := l.segs.pin(from)
+	if seg == nil {
+		return dst, fmt.Errorf("position %d, the log starts at %d: %w", from, l.Start(), store.ErrGone)
+	}
+	defer l.unpin(seg)
+	f, err := seg.open(l.files)
+	if err != nil {
+		return dst, closedOr(err)
+	}
+	at := len(dst)
+	out := extend(dst, int(min(to, end)-from))
+	n, err := readUpTo(f, out[at:], offset(seg.base, from))
+	if err != nil {
+		return dst, closedOr(fmt.Errorf("read %s at %d: %w", seg.path, offset(seg.base, from), err))
+	}
+	return out[:at+n], nil
+}
+
 // readFrom appends the record at pos to dst, from a segment whose frames end at to. Caller has pinned it.
 func (l *Log) readFrom(seg *segment, to, pos store.Position, dst []byte) ([]byte, error) {
 	f, err := seg.open(l.files)

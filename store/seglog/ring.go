@@ -132,6 +132,21 @@ func (r *ring) record(pos store.Position, dst []byte) ([]byte, bool) {
 	return append(dst, r.buf[:n-len(first)]...), true
 }
 
+// span appends the bytes [from, to) to dst if the window holds all of them.
+func (r *ring) span(from, to store.Position, dst []byte) ([]byte, bool) {
+	if uint64(from) < r.lost.Load() {
+		return dst, false
+	}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if from < r.low || to > r.high {
+		return dst, false
+	}
+	first := r.piece(from, to)
+	dst = append(dst, first...)
+	return append(dst, r.buf[:int(to-from)-len(first)]...), true
+}
+
 // copyTo fills b with the bytes at pos. Caller holds mu.
 func (r *ring) copyTo(b []byte, pos store.Position) {
 	n := copy(b, r.buf[pos&store.Position(len(r.buf)-1):])

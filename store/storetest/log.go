@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"flag"
+	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
 	"slices"
@@ -144,9 +145,12 @@ func (u *logUnderTest) sync() {
 	}
 }
 
-// check reads every record of a frame.
+// check reads every record of a frame, and some bytes from somewhere in it on.
 func (u *logUnderTest) check(f logFrame) {
 	u.t.Helper()
+	if err := checkSpan(u.Log, f, u.rng); err != nil {
+		u.t.Fatal(err)
+	}
 	for _, at := range f.records {
 		pos := f.pos + store.FrameHeaderSize + store.Position(at)
 		r, _, err := store.NextRecord(f.payload[at:])
@@ -158,6 +162,19 @@ func (u *logUnderTest) check(f logFrame) {
 			u.t.Fatalf("ReadRecord(%d) = %d bytes, %v, want %d bytes, nil", pos, len(got), err, 6+len(want))
 		}
 	}
+}
+
+// checkSpan reads some bytes of a frame's payload and perhaps of what follows.
+func checkSpan(l store.Log, f logFrame, rng *rand.Rand) error {
+	at := rng.IntN(len(f.payload) + 1)
+	n := rng.IntN(len(f.payload) - at + 100)
+	from := f.pos + store.FrameHeaderSize + store.Position(at)
+	got, err := l.ReadSpan(from, from+store.Position(n), []byte("prefix"))
+	want := f.payload[at:][:min(n, len(f.payload)-at)]
+	if err != nil || len(got) > 6+n || !bytes.HasPrefix(got, append([]byte("prefix"), want...)) {
+		return fmt.Errorf("ReadSpan of %d bytes at %d = %d bytes, %w, want a prefix of 6 and %d that are known", n, from, len(got), err, len(want))
+	}
+	return nil
 }
 
 // compare replays the log and reads every record.

@@ -82,6 +82,14 @@ func logRefused(u *logUnderTest) {
 			u.t.Fatalf("ReadRecord(%d) = %q, %v, want %q and a *CorruptError", pos, out, err, "dst")
 		}
 	}
+	for _, pos := range []store.Position{f.end(), f.end() + 1000} {
+		if out, err := u.ReadSpan(pos, pos+100, []byte("dst")); err != nil || string(out) != "dst" {
+			u.t.Fatalf("ReadSpan(%d) behind the end = %q, %v, want %q, nil", pos, out, err, "dst")
+		}
+	}
+	if out, err := u.ReadSpan(f.pos+50, f.pos+50, nil); err != nil || len(out) > 0 {
+		u.t.Fatalf("ReadSpan of nothing = %q, %v", out, err)
+	}
 	for _, pos := range []store.Position{f.pos + 8, f.end() + 8} {
 		u.wants("Replay", u.Replay(pos, nothing), store.ErrCorrupt)
 	}
@@ -178,6 +186,8 @@ func logDrop(u *logUnderTest) {
 		u.drop(at[1+round%3])
 		_, err := u.ReadRecord(gone.pos+store.FrameHeaderSize, nil)
 		u.wants("ReadRecord of what is dropped", err, store.ErrGone)
+		_, err = u.ReadSpan(gone.pos, gone.end(), nil)
+		u.wants("ReadSpan of what is dropped", err, store.ErrGone)
 		u.wants("Replay of what is dropped", u.Replay(gone.pos, nothing), store.ErrGone)
 		u.drop(u.Start())
 		u.compare()
@@ -228,6 +238,10 @@ func logReadsBesideAppends(u *logUnderTest) {
 				mu.Lock()
 				f := frames[max(0, len(frames)-1-rng.IntN(1+rng.IntN(len(frames))))]
 				mu.Unlock()
+				if err := checkSpan(u.Log, f, rng); err != nil && !errors.Is(err, store.ErrGone) {
+					u.t.Error(err)
+					return
+				}
 				got, err := u.ReadRecord(f.pos+store.FrameHeaderSize, nil)
 				reads.Add(1)
 				if errors.Is(err, store.ErrGone) && f.pos < u.Start() {
@@ -285,6 +299,8 @@ func logClosed(u *logUnderTest) {
 	p, _ := u.frame(50, 1)
 	_, err := u.Append(p)
 	u.wants("Append", err, store.ErrClosed)
+	_, err = u.ReadSpan(f.pos, f.end(), nil)
+	u.wants("ReadSpan", err, store.ErrClosed)
 	_, err = u.ReadRecord(f.pos+store.FrameHeaderSize, nil)
 	u.wants("ReadRecord", err, store.ErrClosed)
 	u.wants("Replay", u.Replay(f.pos, nothing), store.ErrClosed)
