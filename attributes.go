@@ -84,7 +84,8 @@ func (q *Queue) Peek(ctx context.Context, max int) ([]*Delivery, error) {
 			bad = err
 			continue
 		}
-		d := m.delivery()
+		d := new(Delivery)
+		m.deliver(d)
 		d.ID = messageID(q.id, m.epoch, g.seq)
 		d.FirstReceivedAt, d.Receives, d.Rewinds = instantTime(g.first), int(g.receives), int(g.rewinds)
 		ds = append(ds, d)

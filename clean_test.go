@@ -158,7 +158,8 @@ func cleanDump(t *testing.T, s *Spool) string {
 				fmt.Fprintf(&out, " %s: %v\n", m, err)
 				continue
 			}
-			d := stored.delivery()
+			var d Delivery
+			stored.deliver(&d)
 			sum := sha256.Sum256(d.Body)
 			fmt.Fprintf(&out, " %s id %s at %d attrs %v origin %+v body %x\n", m, messageID(q.id, stored.epoch, seq),
 				d.EnqueuedAt.UnixNano(), d.Attributes, d.DeadLetter, sum[:4])

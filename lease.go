@@ -38,14 +38,14 @@ func (q *Queue) DeleteBatch(ctx context.Context, receipts []string) error {
 	if err := q.deleteAll(receipts, failed); err != nil {
 		return err
 	}
-	batch := &BatchError{total: len(receipts)}
+	var items []ItemError
 	for i, err := range failed {
 		if err != nil {
-			batch.Failed = append(batch.Failed, ItemError{i, receipts[i], err})
+			items = append(items, ItemError{i, receipts[i], err})
 		}
 	}
-	if len(batch.Failed) > 0 {
-		return batch
+	if len(items) > 0 {
+		return &BatchError{Failed: items, total: len(receipts)}
 	}
 	return nil
 }

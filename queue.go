@@ -356,6 +356,9 @@ func (q *Queue) hand(now int64, leads bool) store.Position {
 // appends them to grants. Caller holds mu, has summoned them, and calls armNewest before it releases it.
 func (q *Queue) take(grants []grant, max int, now, due int64, hiddenToo bool) []grant {
 	total := 0
+	if n := min(max, int(q.st.count[active])); n > 1 {
+		grants = slices.Grow(grants, n)
+	}
 	for len(grants) < max {
 		b, off := q.st.oldest()
 		if b == nil && hiddenToo && len(q.st.wanted) == 0 {

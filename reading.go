@@ -3,6 +3,7 @@ package spool
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spoolmq/spool/store"
 )
@@ -19,21 +20,29 @@ type stored struct {
 // sum is what a record with this body begins its checksum with.
 func (m *stored) sum() uint32 { return store.BodySum(m.attrs, m.body) }
 
+// clone returns the message with slices of its own. content is attrs and body, side by side.
+func (m stored) clone(content []byte) stored {
+	content = slices.Clone(content)
+	m.attrs, m.body = content[:len(m.attrs):len(m.attrs)], content[len(m.attrs):]
+	return m
+}
+
 // open reads the message whose record lies at pos, size bytes of content.
 func (q *Queue) open(pos store.Position, seq uint64, size int) (m stored, err error) {
 	raw, err := q.spool.disk.ReadRecord(pos, nil)
 	if err != nil {
 		return m, q.spool.readFailure(err)
 	}
-	return q.parse(raw, pos, seq, size)
-}
-
-// parse takes the message out of the record that was read at pos, and verifies that it is the one meant.
-func (q *Queue) parse(raw []byte, pos store.Position, seq uint64, size int) (m stored, err error) {
 	r, _, err := store.NextRecord(raw)
 	if err != nil {
 		return m, storeError(&store.CorruptError{File: "log", Offset: int64(pos), Reason: err.Error()})
 	}
+	return q.parse(r, pos, seq, size)
+}
+
+// parse takes the message out of the record that was read at pos, and verifies that it is the one meant. Its slices are parts
+// of the record.
+func (q *Queue) parse(r store.Record, pos store.Position, seq uint64, size int) (m stored, err error) {
 	var to sendRecord
 	d := decoder{b: r.Head}
 	switch r.Type {
@@ -58,16 +67,15 @@ func (q *Queue) parse(raw []byte, pos store.Position, seq uint64, size int) (m s
 	return m, nil
 }
 
-// delivery is the message without a lease.
-func (m *stored) delivery() *Delivery {
-	d := &Delivery{Body: m.body, EnqueuedAt: instantTime(m.at)}
+// deliver fills in what a delivery says without a lease.
+func (m *stored) deliver(d *Delivery) {
+	d.Body, d.EnqueuedAt = m.body, instantTime(m.at)
 	if len(m.attrs) > 0 {
 		d.Attributes = decodeAttributes(&decoder{b: m.attrs})
 	}
 	if o := m.origin; o != nil {
 		d.DeadLetter = &Origin{o.queue, o.id, instantTime(o.enqueuedAt), int(o.receives), o.reason}
 	}
-	return d
 }
 
 // find is open for a message that may have moved since its place was looked up. It answers ErrGone when it is no longer

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -154,12 +155,14 @@ func messageID(queue, epoch uint32, seq uint64) string {
 // messageIDs returns the IDs of n messages in sequence. They share one string.
 func messageIDs(queue, epoch uint32, first uint64, n int) []string {
 	var raw [idSize]byte
-	text := make([]byte, 0, n*idText)
+	var one [2 * idSize]byte
+	var text strings.Builder
+	text.Grow(n * idText)
 	for i := range n {
 		putID(&raw, queue, epoch, first+uint64(i))
-		text = base64.RawURLEncoding.AppendEncode(text, raw[:])
+		text.Write(base64.RawURLEncoding.AppendEncode(one[:0], raw[:]))
 	}
-	all, ids := string(text), make([]string, n)
+	all, ids := text.String(), make([]string, n)
 	for i := range ids {
 		ids[i] = all[i*idText : (i+1)*idText]
 	}

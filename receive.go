@@ -250,6 +250,10 @@ func (q *Queue) await(ctx context.Context, w *waiter, wait time.Duration) ([]gra
 	return w.grants, w.pos, w.err
 }
 
+// deliveriesTogether bounds how many deliveries of a batch share an allocation: whoever keeps one of them keeps the fields
+// of the others, but not their bodies.
+const deliveriesTogether = 16
+
 // deliver waits until the receive has reached its level, and every message its send's, and reads the bodies.
 func (q *Queue) deliver(grants []grant, pos store.Position) ([]*Delivery, error) {
 	s := q.spool
@@ -262,17 +266,12 @@ func (q *Queue) deliver(grants []grant, pos store.Position) ([]*Delivery, error)
 		near = newSpan()
 		defer near.free()
 	}
+	var room []Delivery
 	var bad error
 	for i := range grants {
 		g := &grants[i]
 		if err := s.failure(s.commit.Wait(g.pos, s.level)); err != nil {
 			return nil, err
-		}
-		if g.message != nil {
-			d := g.message.delivery()
-			q.fill(d, g.message.epoch, g)
-			ds = append(ds, d)
-			continue
 		}
 		m, err := q.fetch(near, grants[i:])
 		if errors.Is(err, store.ErrGone) {
@@ -288,7 +287,12 @@ func (q *Queue) deliver(grants []grant, pos store.Position) ([]*Delivery, error)
 			}
 			continue
 		}
-		d := m.delivery()
+		if len(room) == 0 {
+			room = make([]Delivery, min(len(grants)-i, deliveriesTogether))
+		}
+		d := &room[0]
+		room = room[1:]
+		m.deliver(d)
 		q.fill(d, m.epoch, g)
 		ds = append(ds, d)
 	}

@@ -1,7 +1,6 @@
 package spool
 
 import (
-	"slices"
 	"sync"
 
 	"github.com/spoolmq/spool/store"
@@ -51,31 +50,31 @@ func (s *span) load(log store.Log, grants []grant) {
 	}
 }
 
-// record returns a copy of the record at pos if the span holds all of it and it is whole.
-func (s *span) record(pos store.Position) ([]byte, bool) {
+// record returns the record at pos if the span holds all of it and it is whole. It is part of the span.
+func (s *span) record(pos store.Position) (store.Record, bool) {
 	if pos < s.from || pos-s.from >= store.Position(len(s.buf)) {
-		return nil, false
+		return store.Record{}, false
 	}
-	r, rest, err := store.NextRecord(s.buf[pos-s.from:])
-	if err != nil || r.Verify() != nil {
-		return nil, false
-	}
-	return slices.Clone(s.buf[pos-s.from : len(s.buf)-len(rest)]), true
+	r, _, err := store.NextRecord(s.buf[pos-s.from:])
+	return r, err == nil && r.Verify() == nil
 }
 
-// fetch reads the message of the first grant, from a span if there is one. What is not whole there is read by itself: then
+// fetch returns the message of the first grant: what was given with it, or what is read, from a span if there is one. What is not whole there is read by itself: then
 // it is known where the damage is, or that the message has moved.
 func (q *Queue) fetch(near *span, grants []grant) (stored, error) {
 	g := &grants[0]
+	if g.message != nil {
+		return *g.message, nil
+	}
 	if near != nil {
-		raw, ok := near.record(g.pos)
+		r, ok := near.record(g.pos)
 		if !ok {
 			near.load(q.spool.disk, grants)
-			raw, ok = near.record(g.pos)
+			r, ok = near.record(g.pos)
 		}
 		if ok {
-			if m, err := q.parse(raw, g.pos, g.seq, g.size); err == nil {
-				return m, nil
+			if m, err := q.parse(r, g.pos, g.seq, g.size); err == nil {
+				return m.clone(r.Body), nil
 			}
 		}
 	}
