@@ -80,13 +80,16 @@ func (r *report) add(w work, system string, out outcome) {
 	r.Outcomes[w.Name][system] = append(r.Outcomes[w.Name][system], out)
 }
 
-// keep writes the figures to a file.
+// keep writes the figures to a file. Whoever stops the program finds there those that were kept last.
 func (r *report) keep(file string) error {
 	text, err := json.MarshalIndent(r, "", "\t")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(file, append(text, '\n'), 0o644)
+	if err := os.WriteFile(file+".new", append(text, '\n'), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(file+".new", file)
 }
 
 // median is the middle of a figure over the rounds; false if no round has one.
@@ -140,7 +143,10 @@ func number(f float64) string {
 func (r *report) markdown() []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# spool beside other systems\n\nWritten by `make bench-peers` on %s: %s.\n", r.Date, r.Machine)
-	fmt.Fprintf(&b, "Medians of %d rounds (curves: %d)", r.Options.Rounds, r.Options.CurveRounds)
+	fmt.Fprintf(&b, "Medians of %s rounds", r.rounds(false))
+	if n := r.rounds(true); n != "0" {
+		fmt.Fprintf(&b, " (curves: %s)", n)
+	}
 	if r.Options.Scale != 1 {
 		fmt.Fprintf(&b, " **at %g of the counts and times: a trial, not a measurement**", r.Options.Scale)
 	}
@@ -153,8 +159,54 @@ stands in ` + "`bench/workload`" + `; what was sent was received again and compa
 	for _, curve := range []string{"backlog", "size", "workers", "queues"} {
 		r.table(&b, curve, r.measured(), curve)
 	}
+	r.fewer(&b)
 	r.notes(&b)
 	return b.Bytes()
+}
+
+// rounds says how many there were of the curves or of the table: of a run that was stopped, not of all loads the same number.
+func (r *report) rounds(curves bool) string {
+	var all []int
+	for _, w := range r.measured() {
+		if (w.Curve != "") == curves {
+			all = append(all, len(r.Outcomes[w.Name]["limit"]))
+		}
+	}
+	if len(all) == 0 {
+		return "0"
+	}
+	least, most := slices.Min(all), slices.Max(all)
+	return choose(least < most, fmt.Sprintf("%d to %d", least, most), strconv.Itoa(most))
+}
+
+// lacks says how many messages the figures of a work are about if they are fewer than was asked for.
+func (r *report) lacks(w work, system string) string {
+	for unit, asked := range w.Asked {
+		if n, ok := r.median(w, system, unit); ok && n < asked {
+			return fmt.Sprintf("%s %s of %s %s", system, number(n), number(asked), unit)
+		}
+	}
+	return ""
+}
+
+// fewer is the footnote to the figures that are marked with an asterisk.
+func (r *report) fewer(b *bytes.Buffer) {
+	var notes []string
+	for _, w := range r.measured() {
+		var lacking []string
+		for _, system := range r.Systems {
+			if text := r.lacks(w, system); text != "" {
+				lacking = append(lacking, text)
+			}
+		}
+		if lacking != nil {
+			notes = append(notes, fmt.Sprintf("- %s: %s\n", w.Name, strings.Join(lacking, ", ")))
+		}
+	}
+	if notes != nil {
+		fmt.Fprintf(b, "\\* On fewer messages than spool and the limit: other systems get %v to store what is only to be there, and as much to drain it.\n"+
+			"What they have stored is compared all the same.\n\n%s\n", r.Options.duration(peerTime), strings.Join(notes, ""))
+	}
 }
 
 // table writes the works of a curve, or those that are on none.
@@ -194,6 +246,9 @@ func (r *report) entry(w work, system, unit string) string {
 	if ratio, ok := r.ratio(w, system, unit); ok && system != "limit" {
 		text += " (" + strconv.FormatFloat(ratio, 'g', 2, 64) + " ×)"
 	}
+	if r.lacks(w, system) != "" {
+		text += " \\*"
+	}
 	return text
 }
 
@@ -216,6 +271,7 @@ func (r *report) notes(b *bytes.Buffer) {
 		fmt.Fprintf(b, "- %s is missing: %s\n", name, r.Missing[name])
 	}
 	r.flushes(b)
+	r.fresh(b)
 	b.WriteString(`
 Not in the tables: rewind (W10), which no other embedded system has, the timers alone (W11) and the cost of idling (W12); they
 are in ` + "`go test -bench . ./bench`" + `. "–" means that a system has no means for a load: batches, delays, several queues.
@@ -252,6 +308,25 @@ func (r *report) flushes(b *bytes.Buffer) {
 			fmt.Fprintf(b, "%s %s %.1f", choose(i == 0, "", ","), system, n/messages)
 		}
 		b.WriteString(".\n")
+	}
+}
+
+// fresh names the systems whose W4 and W5 are not prepared as the others' are.
+func (r *report) fresh(b *bytes.Buffer) {
+	var names []string
+	for _, name := range r.Systems {
+		kind, err := systems.Named(name)
+		if err != nil {
+			continue
+		}
+		if sys, ok := kind.At(workload.Fsync); ok && sys.Fresh {
+			names = append(names, name)
+		}
+	}
+	if names != nil {
+		fmt.Fprintf(b, "\nW4 and W5 begin on the space of 128 MB of messages that were deleted, which spool and the limit use again. Left out, as it only takes\n"+
+			"time: %s. Before a durable drain they store its backlog, and after sends and drains they read back the rest, as they do\n"+
+			"when nothing is synced.\n", strings.Join(names, ", "))
 	}
 }
 

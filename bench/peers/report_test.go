@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // pretended is a report of two rounds: in the second one everything was twice as slow, and beanstalkd lost a message.
@@ -44,6 +45,48 @@ func TestMarkdown(t *testing.T) {
 	}
 	if strings.Contains(text, "a trial") {
 		t.Error("it says that it is a trial")
+	}
+}
+
+// drained is a report of a drain: spool did all of it, beanstalkd less, and the second round was stopped before it.
+func drained(t *testing.T) *report {
+	r := pretended()
+	const name = "drain/1-consumer/fsync"
+	for system, n := range map[string]float64{"limit": 100_000, "spool": 100_256, "beanstalkd": 12_340} {
+		out := outcome{Figures: figures{"msg/s": 1000, "drained": n}}
+		if r.Outcomes[name][system] == nil {
+			t.Fatalf("there is no load %s", name)
+		}
+		r.Outcomes[name][system] = []outcome{out}
+	}
+	return r
+}
+
+// Figures that were taken on fewer messages than asked for are marked, and it says on how many. So is a run that was stopped.
+func TestFewer(t *testing.T) {
+	text := string(drained(t).markdown())
+	for _, want := range []string{
+		"| W4 drain/1-consumer/fsync (msg/s) | 1000 | 1000 (1 ×) | 1000 (1 ×) \\* |",
+		"other systems get 1.5s to store",
+		"- drain/1-consumer/fsync: beanstalkd 12.3 k of 100.0 k drained\n",
+		"Medians of 1 to 2 rounds (curves: 2)",
+		"time: beanstalkd.",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing in:\n%s", want, text)
+		}
+	}
+	if text := string(pretended().markdown()); strings.Contains(text, "\\*") || !strings.Contains(text, "Medians of 2 rounds (curves: 2)") {
+		t.Errorf("figures of two full rounds are marked:\n%s", text)
+	}
+}
+
+// Only other systems are bounded, and in proportion to all else.
+func TestBound(t *testing.T) {
+	for name, want := range map[string]time.Duration{"limit": 0, "spool": 0, "redis": peerTime / 2} {
+		if got := (options{Scale: 0.5}).bound(name); got != want {
+			t.Errorf("%s has a bound of %v, want %v", name, got, want)
+		}
 	}
 }
 

@@ -44,8 +44,20 @@ type outcome struct {
 	Failed  string  `json:",omitempty"`
 }
 
-// cellTime is the longest that one run may take.
-const cellTime = 10 * time.Minute
+const (
+	cellTime  = 90 * time.Second        // the longest that one run may take
+	afterKill = 5 * time.Second         // for the end of what a run that was killed has said
+	peerTime  = 1500 * time.Millisecond // the Bound of other systems
+)
+
+// bound is the Bound of a system. Spool and the limit do all of a load, others what they can in a time: some would take
+// minutes.
+func (o options) bound(name string) time.Duration {
+	if name == "limit" || name == "spool" {
+		return 0
+	}
+	return o.duration(peerTime)
+}
 
 // answer measures one cell in this process and prints the outcome.
 func answer(text string) error {
@@ -81,6 +93,7 @@ func (c cell) measure(dir string) (figures, error) {
 	if err := workload.SyncDir(dir); err != nil {
 		return nil, err
 	}
+	sys.Bound = c.Options.bound(c.System)
 	return all[i].run(context.Background(), sys, dir)
 }
 
@@ -156,7 +169,13 @@ func child(c cell) outcome {
 	if err != nil {
 		return outcome{Failed: err.Error()}
 	}
+	dir, err := os.MkdirTemp("", "peers")
+	if err != nil {
+		return outcome{Failed: err.Error()}
+	}
+	defer os.RemoveAll(dir) // what a run leaves that is killed
 	cmd := exec.CommandContext(ctx, self, "-cell", string(text))
+	cmd.Env, cmd.WaitDelay = append(os.Environ(), "TMPDIR="+dir), afterKill
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	printed, err := cmd.Output()

@@ -20,6 +20,7 @@ type work struct {
 	Less     bool     // smaller figures are better
 	Curve    string   // empty: it is a row of the table
 	X        int      // where on the curve
+	Asked    figures  // messages, by unit: a run that has fewer is noted as such
 	run      func(ctx context.Context, sys workload.System, dir string) (figures, error)
 }
 
@@ -37,6 +38,7 @@ func works(o options) []work {
 	for _, row := range workload.Rows() {
 		row := row.Scaled(o.Scale)
 		all = append(all, work{ID: row.ID, Name: row.Name, Level: row.Level, Units: []string{"msg/s"},
+			Asked: figures{"drained": float64(row.Load.AtLeast)},
 			run: func(ctx context.Context, sys workload.System, dir string) (figures, error) {
 				return rates(row.Run(ctx, sys, dir, row.Load))
 			}})
@@ -50,11 +52,12 @@ func works(o options) []work {
 		}
 	}
 	all = append(all,
-		work{ID: "W7", Name: "backlog/1M/written", Level: workload.Written, Units: []string{"B/msg", "open-ms"}, Less: true, run: keep(o.count(million))},
+		work{ID: "W7", Name: "backlog/1M/written", Level: workload.Written, Units: []string{"B/msg", "open-ms"}, Less: true,
+			Asked: figures{"stored": float64(o.count(million))}, run: keep(o.count(million))},
 		work{ID: "W8", Name: "lateness/100k/written", Level: workload.Written, Units: []string{"p50-ms", "p99-ms", "max-ms"}, Less: true,
 			run: lateness(o.count(100_000))},
 		work{ID: "W9", Name: "disk/64-producers/fsync", Level: workload.Fsync, Units: []string{"device-B/msg", "disk-B/msg"}, Less: true,
-			run: wear(o.count(100_000))},
+			Asked: figures{"stored": float64(o.count(100_000))}, run: wear(o.count(100_000))},
 	)
 	return append(all, curves(o)...)
 }
@@ -64,6 +67,7 @@ func curves(o options) (all []work) {
 	add := func(curve string, level workload.Level, x int, run func(context.Context, workload.System, string, workload.Load) (workload.Result, error), l workload.Load) {
 		l.Warm, l.Measure = o.duration(time.Second), o.duration(time.Second)
 		all = append(all, work{ID: "curve", Name: fmt.Sprintf("%s/%d/%s", curve, x, level), Level: level, Units: []string{"msg/s"}, Curve: curve, X: x,
+			Asked: figures{"backlog": float64(l.Backlog)},
 			run: func(ctx context.Context, sys workload.System, dir string) (figures, error) {
 				return rates(run(ctx, sys, dir, l))
 			}})
@@ -89,7 +93,8 @@ func curves(o options) (all []work) {
 
 func rates(r workload.Result, err error) (figures, error) {
 	f := figures{"msg/s": r.Rate(), "p50-µs": micros(r.Calls.Percentile(50)), "p99-µs": micros(r.Calls.Percentile(99)),
-		"syncs": float64(r.Syncs), "flushes": float64(r.Flushes), "messages": float64(r.Messages)}
+		"syncs": float64(r.Syncs), "flushes": float64(r.Flushes), "messages": float64(r.Messages),
+		"backlog": float64(r.Backlog), "drained": float64(r.Drained)}
 	return f, err
 }
 
@@ -126,7 +131,7 @@ func wake(sys workload.System, dir string, pause func(), long time.Duration) (fi
 func keep(n int) func(context.Context, workload.System, string) (figures, error) {
 	return func(ctx context.Context, sys workload.System, dir string) (figures, error) {
 		f, err := workload.Keep(ctx, sys, dir, n, smallBody)
-		return figures{"B/msg": f.Private, "open-ms": millis(f.Open)}, err
+		return figures{"B/msg": f.Private, "open-ms": millis(f.Open), "stored": float64(f.Stored)}, err
 	}
 }
 
@@ -149,6 +154,6 @@ func wear(n int) func(context.Context, workload.System, string) (figures, error)
 		if err != nil {
 			return nil, err
 		}
-		return figures{"device-B/msg": w.Device, "disk-B/msg": float64(w.Disk) / float64(w.Stored)}, nil
+		return figures{"device-B/msg": w.Device, "disk-B/msg": float64(w.Disk) / float64(w.Stored), "stored": float64(w.Stored)}, nil
 	}
 }

@@ -23,7 +23,7 @@ func (b *Backlog) Open() Store { return b.run.st }
 // Close closes the store.
 func (b *Backlog) Close() error { return b.run.st.Close() }
 
-// Store sends n messages or a few more, in large batches if the system has them.
+// Store sends n messages or a few more, fewer if the system's Bound passes, in large batches if the system has them.
 func (b *Backlog) Store(n int) error { return b.run.store(n) }
 
 // StoreBy does it with so many producers, at most 256, in batches of so many messages.

@@ -99,3 +99,46 @@ func (f *fake) Delete(_ context.Context, ms []workload.Message) error {
 	}
 	return nil
 }
+
+// A greedy fake gives messages to the first of its open consumers only.
+type greedy struct {
+	*fake
+	open atomic.Int64
+}
+
+func (g *greedy) system() workload.System {
+	sys := g.fake.system(workload.Fsync)
+	sys.Open = func(string) (workload.Store, error) { return g, nil }
+	return sys
+}
+
+func (g *greedy) Consumer(int) (workload.Consumer, error) {
+	return greedyEnd{g.fake, g, g.open.Add(1) == 1}, nil
+}
+
+type greedyEnd struct {
+	*fake
+	from  *greedy
+	first bool
+}
+
+func (e greedyEnd) Receive(ctx context.Context, into []workload.Message) (int, error) {
+	if !e.first {
+		<-ctx.Done()
+		return 0, ctx.Err()
+	}
+	return e.fake.Receive(ctx, into)
+}
+
+func (e greedyEnd) Close() error {
+	e.from.open.Add(-1)
+	return nil
+}
+
+// A crowd says that two receivers are blocked, where there is one.
+type crowd struct{ *fake }
+
+func (crowd) Waiting() (int, error) {
+	time.Sleep(time.Second)
+	return 2, nil
+}

@@ -15,9 +15,10 @@ type Footprint struct {
 	Heap, Private                 float64       // Go's heap, and all memory that belongs to no file
 	HeapReopened, PrivateReopened float64       // the same after the store was closed and opened again
 	Open                          time.Duration // until the first message was received
+	Stored                        int64
 }
 
-// Keep stores n messages of size bytes and weighs them.
+// Keep stores n messages of size bytes, fewer if the system's Bound passes, and weighs them.
 func Keep(ctx context.Context, sys System, dir string, n, size int) (Footprint, error) {
 	stock, err := NewBacklog(ctx, sys, dir, size)
 	if err != nil {
@@ -31,11 +32,12 @@ func (b *Backlog) keep(n int) (f Footprint, err error) {
 	heap, private := memory(b.run.st)
 	weigh := func() (float64, float64) {
 		h, p := memory(b.run.st)
-		return float64(h-heap) / float64(n), float64(p-private) / float64(n)
+		return float64(h-heap) / float64(f.Stored), float64(p-private) / float64(f.Stored)
 	}
 	if err := b.Store(n); err != nil {
 		return f, err
 	}
+	f.Stored = b.Stored()
 	f.Heap, f.Private = weigh()
 	if f.Open, err = b.reopen(); err != nil {
 		return f, err
@@ -96,7 +98,7 @@ const (
 	restLongest = 30 * time.Second
 )
 
-// Use stores n messages from so many producers, one by one, deletes all of them, and waits until the disk usage has not changed
+// Use stores n messages, fewer if the system's Bound passes, from so many producers, one by one, deletes all of them, and waits until the disk usage has not changed
 // for 3 s, at most 30 s. It counts everybody's writes: let nothing else run.
 func Use(ctx context.Context, sys System, dir string, n, size, producers int, allowed int64) (Wear, error) {
 	before := DeviceOf(dir).Written

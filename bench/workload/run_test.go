@@ -131,6 +131,156 @@ func TestSmallBacklog(t *testing.T) {
 	})
 }
 
+const bound = 5 * time.Millisecond
+
+// bounded is a load that would take a hundred times the bound.
+var bounded = workload.Load{Consumers: 2, Batch: 1, Size: size, Backlog: 5_000_000, AtLeast: 1_000_000, Warm: bound / 5, Measure: bound / 5}
+
+// A drain that is bounded measures for as long as the bound, on what could be stored meanwhile, and no message of that is
+// let off.
+func TestBoundedDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sys := (&fake{syncs: -1}).system(workload.Fsync)
+		sys.Bound = bound
+		r, err := workload.Drain(t.Context(), sys, ".", bounded)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Took < bound || r.Took > bound+2*moment {
+			t.Errorf("%v measured, want %v", r.Took, bound)
+		}
+		if most := int64(8*16*bound/moment) + 8*16; r.Backlog < most*9/10 || r.Backlog > most {
+			t.Errorf("%d messages stored, want up to %d", r.Backlog, most)
+		}
+		if most := int64(2 * (r.Took + bounded.Warm) / moment); r.Drained < most*9/10 || r.Drained > most+2 {
+			t.Errorf("%d messages drained, want up to %d", r.Drained, most)
+		}
+		if r.Messages >= r.Drained || r.Messages < r.Drained/2 {
+			t.Errorf("%d of %d messages measured", r.Messages, r.Drained)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		sys := nth(20_000, func([]byte) [][]byte { return nil })().system(workload.Fsync)
+		sys.Bound = bound
+		_, err := workload.Drain(t.Context(), sys, ".", bounded)
+		fails("1 of ")(t, bounded, workload.Result{}, err)
+	})
+}
+
+// A bounded drain ends before its bound when it has measured enough and taken as many messages as it should.
+func TestBoundedDrainEnough(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sys := (&fake{syncs: -1}).system(workload.Fsync)
+		sys.Bound = bound
+		l := bounded
+		l.AtLeast = 100
+		if r, err := workload.Drain(t.Context(), sys, ".", l); err != nil || r.Took > l.Measure+2*moment {
+			t.Errorf("%v measured, %v; want %v", r.Took, err, l.Measure)
+		}
+	})
+}
+
+// What was stored within the bound has to last for what is measured.
+func TestBoundedBacklogTooSmall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sys := (&fake{syncs: -1}).system(workload.Fsync)
+		sys.Bound = bound / 50
+		l := bounded
+		l.Consumers, l.Batch, l.Measure = 16, 16, bound
+		_, err := workload.Drain(t.Context(), sys, ".", l)
+		fails("messages lasted")(t, l, workload.Result{}, err)
+	})
+}
+
+// A consumer that has drained for long enough may hold what another one waits for.
+func TestBoundedDrainEndsAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sys := (&greedy{fake: &fake{syncs: -1}}).system()
+		sys.Bound = bound
+		if _, err := workload.Drain(t.Context(), sys, ".", bounded); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Consumers that cannot keep up with the producers go on for the bound and no longer.
+func TestBoundedThrough(t *testing.T) {
+	l := workload.Load{Producers: 8, Consumers: 1, Batch: 1, Size: size, Measure: bound}
+	for _, within := range []time.Duration{0, bound} {
+		synctest.Test(t, func(t *testing.T) {
+			sys := (&fake{syncs: -1}).system(workload.Fsync)
+			sys.Bound = within
+			r, err := workload.Through(t.Context(), sys, ".", l)
+			want := l.Measure + within
+			if within == 0 {
+				want = 8 * l.Measure
+			}
+			if err != nil || r.Took < want || r.Took > want+2*time.Millisecond {
+				t.Errorf("bound %v: %v measured, %v; want %v", within, r.Took, err, want)
+			}
+		})
+	}
+}
+
+// What is not measured is done on a store that was opened for it: the backlog of a drain and what it leaves, what was sent.
+func TestQuick(t *testing.T) {
+	want := map[string]string{"send": "open quick ", "drain": "quick open quick ", "through": "open "}
+	for _, l := range loads {
+		synctest.Test(t, func(t *testing.T) {
+			f, opened := &fake{syncs: -1}, ""
+			sys := f.system(workload.Fsync)
+			sys.Bound = bound
+			sys.Open = func(string) (workload.Store, error) { opened += "open "; return f, nil }
+			sys.Quick = func(string) (workload.Store, error) { opened += "quick "; return f, nil }
+			l.load.Size, l.load.Measure = size, bound
+			if _, err := l.run(t.Context(), sys, ".", l.load); err != nil || opened != want[l.name] {
+				t.Errorf("%s: opened %q, %v; want %q", l.name, opened, err, want[l.name])
+			}
+		})
+	}
+}
+
+// A system that uses no space again is not made to.
+func TestFresh(t *testing.T) {
+	for _, fresh := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			sent := 0
+			f := &fake{syncs: -1, change: func(body []byte) [][]byte {
+				sent++
+				return [][]byte{body}
+			}}
+			sys := f.system(workload.Fsync)
+			sys.Fresh = fresh
+			_, err := workload.Send(t.Context(), sys, ".", workload.Load{Producers: 1, Batch: 1, Size: size, Dead: 10_000, Measure: time.Millisecond})
+			if err != nil || sent >= 10_000 == fresh {
+				t.Errorf("fresh %v: %d messages sent, %v", fresh, sent, err)
+			}
+		})
+	}
+}
+
+func TestBoundedKeep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sys := (&fake{syncs: -1}).system(workload.Fsync)
+		sys.Bound = bound
+		f, err := workload.Keep(t.Context(), sys, t.TempDir(), 5_000_000, size)
+		if most := int64(8*16*bound/moment) + 8*16; err != nil || f.Stored < most*9/10 || f.Stored > most {
+			t.Errorf("%d messages stored, %v; want up to %d", f.Stored, err, most)
+		}
+	})
+}
+
+func TestNeverParked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, err := workload.NewWake(crowd{&fake{}}, size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fails("2 are blocked, want 1")(t, workload.Load{}, workload.Result{}, w.Rounds(1, func() {}))
+		fails("1 of 1")(t, workload.Load{}, workload.Result{}, w.Close())
+	})
+}
+
 func TestCannot(t *testing.T) {
 	f := &fake{}
 	_, err := workload.Send(t.Context(), f.system(workload.Memory), t.TempDir(), workload.Load{Producers: 1, Batch: 17, Size: size})

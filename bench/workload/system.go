@@ -27,9 +27,27 @@ type System struct {
 	Level  Level
 	Batch  int  // messages that one send, receive or delete can take; 1: there are no batches
 	Queues bool // has queues besides number 0
+	Fresh  bool // the space of what was deleted is not used again: loads leave out their Dead
+
+	// Bound is for systems that take long: storing messages that are only to be there ends after it, a drain when it has
+	// measured for so long, and what goes through when it has taken so long to run dry, each with as many messages as
+	// there are by then. 0: as many as the load says.
+	Bound time.Duration
 
 	// Open opens what is stored in dir, which exists, and creates it if there is nothing.
-	Open func(dir string) (Store, error)
+	Open opener
+	// Quick opens the same without the promise of the level, for what is not measured: to store the backlog of a Drain,
+	// and to read back what a Send has sent or a Drain has left. nil: that is done with Open.
+	Quick opener
+}
+
+type opener = func(dir string) (Store, error)
+
+func (s System) quick() opener {
+	if s.Quick != nil {
+		return s.Quick
+	}
+	return s.Open
 }
 
 // A Store is an open System. Its methods may be called from several goroutines.
@@ -88,7 +106,7 @@ type Load struct {
 
 	Dead    int // messages sent and deleted before anything else, so that there is space to use again
 	Backlog int // messages stored before the consumers start; Drain closes the store and opens it in between
-	AtLeast int // messages to be measured
+	AtLeast int // messages to be drained, those of the warm-up counted
 
 	Warm, Measure time.Duration // how long before measuring, and measuring at least
 }
@@ -100,6 +118,8 @@ type Result struct {
 	Calls    Latencies     // of the calls that were acknowledged in that time
 	Syncs    int64         // fsyncs of the whole run by the store's own count; -1: it has none
 	Flushes  int64         // cache flushes of the device in the whole run, whoever asked for them; -1: not known
+	Backlog  int64         // stored before the consumers started
+	Drained  int64         // of a Drain: deleted by its consumers, in the warm-up too
 }
 
 // Rate is the number of messages a second.

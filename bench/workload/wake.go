@@ -18,6 +18,9 @@ var Pauses = []struct {
 	{"busy", func() { spin(30 * time.Microsecond) }},
 }
 
+// wakeTime is how long a receiver may take to park, and a message to wake it, before the run is given up.
+const wakeTime = 10 * time.Second
+
 func spin(d time.Duration) {
 	for end := time.Now().Add(d); time.Now().Before(end); {
 	}
@@ -116,14 +119,14 @@ func (w *Wake) Rounds(n int, pause func()) error {
 // collect takes the receiver's result. It does not block, as a producer with something else to do would not: one that
 // blocks right after its send hands its processor to the receiver.
 func (w *Wake) collect() (woken, error) {
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); runtime.Gosched() {
+	for deadline := time.Now().Add(wakeTime); time.Now().Before(deadline); runtime.Gosched() {
 		select {
 		case res := <-w.got:
 			return res, nil
 		default:
 		}
 	}
-	return woken{}, errStalled
+	return woken{}, fmt.Errorf("the message does not come within %v", wakeTime)
 }
 
 // send sends when the receiver is parked, and returns when it began to.
@@ -146,19 +149,20 @@ func (w *Wake) send(pause func()) (start time.Time, err error) {
 
 // parked returns when the receiver is blocked, as far as that can be known before the send.
 func (w *Wake) parked() error {
-	for deadline := time.Now().Add(patience); ; runtime.Gosched() {
+	blocked := 0
+	for deadline := time.Now().Add(wakeTime); ; runtime.Gosched() {
 		if w.waiting.Load() {
 			store, ok := w.st.(Waiting)
 			if !ok {
 				return nil
 			}
-			n, err := store.Waiting()
-			if err != nil || n == 1 {
+			var err error
+			if blocked, err = store.Waiting(); err != nil || blocked == 1 {
 				return err
 			}
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("the receiver does not park: %w", errStalled)
+			return fmt.Errorf("the receiver does not park within %v: %d are blocked, want 1", wakeTime, blocked)
 		}
 	}
 }

@@ -27,7 +27,7 @@ const packed = 1024 // Bound: calls in a transaction
 
 func badgerQueue(name, how string, durable, pack bool) workload.System {
 	return workload.System{
-		Name: name, Batch: bulk,
+		Name: name, Batch: bulk, Fresh: true,
 		Config: how + choose(durable, ", SyncWrites, ", ", no SyncWrites, ") + "no conflict detection, otherwise the defaults",
 		Open: func(dir string) (workload.Store, error) {
 			db, err := badger.Open(badger.DefaultOptions(dir).WithSyncWrites(durable).WithDetectConflicts(false).WithLogger(nil))

@@ -3,6 +3,7 @@ package systems
 import (
 	"context"
 	"errors"
+	"net"
 	"strconv"
 	"time"
 
@@ -14,14 +15,13 @@ import (
 const (
 	beanstalkLease    = time.Hour
 	beanstalkPriority = 1024
-	beanstalkBlock    = time.Second // the shortest wait that it knows; so often a blocked receive looks whether it is to end
 )
 
 // beanstalkd is one tube, with a connection for each producer and consumer.
 func beanstalkd(durable bool) workload.System {
 	interval := choose(durable, "0", "50")
 	return workload.System{
-		Name: "beanstalkd", Batch: 1,
+		Name: "beanstalkd", Batch: 1, Fresh: true,
 		Config: "-b DIR -f " + interval + " -z 16777216, Unix socket; no batches; delays are whole seconds, rounded up",
 		Open: func(dir string) (workload.Store, error) {
 			srv, err := serve("beanstalkd", func(socket string) []string {
@@ -66,7 +66,12 @@ func (s *beanstalkStore) Consumer(int) (workload.Consumer, error) { return s.end
 
 type beanstalkEnd struct{ c *beanstalk.Conn }
 
-func (e beanstalkEnd) Close() error { return e.c.Close() }
+func (e beanstalkEnd) Close() error {
+	if err := e.c.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil // a Receive that was ended has closed it
+}
 
 func (e beanstalkEnd) Send(_ context.Context, bodies [][]byte) error {
 	_, err := e.c.Put(bodies[0], beanstalkPriority, 0, beanstalkLease)
@@ -82,19 +87,19 @@ func (e beanstalkEnd) SendDelayed(_ context.Context, bodies [][]byte, delays []t
 	return nil
 }
 
+// Receive ends with ctx by closing the connection, as nothing else ends a reserve before whole seconds are over. The
+// server takes back what it has reserved for it.
 func (e beanstalkEnd) Receive(ctx context.Context, into []workload.Message) (int, error) {
-	for ctx.Err() == nil {
-		id, body, err := e.c.Reserve(beanstalkBlock)
-		if errors.Is(err, beanstalk.ErrTimeout) {
-			continue
-		}
-		if err != nil {
-			return 0, err
-		}
-		into[0] = workload.Message{Body: body, ID: id}
-		return 1, nil
+	stop := context.AfterFunc(ctx, func() { _ = e.c.Close() })
+	id, body, err := e.c.Reserve(beanstalkLease)
+	if !stop() {
+		return 0, ctx.Err()
 	}
-	return 0, ctx.Err()
+	if err != nil {
+		return 0, err
+	}
+	into[0] = workload.Message{Body: body, ID: id}
+	return 1, nil
 }
 
 func (e beanstalkEnd) Delete(_ context.Context, ms []workload.Message) error {

@@ -17,7 +17,7 @@ type dqueItem struct{ Body []byte }
 // dQue is a dque. It has no acknowledgement: what is received is gone.
 func dQue(durable bool) workload.System {
 	return workload.System{
-		Name: "dque", Batch: 1,
+		Name: "dque", Batch: 1, Fresh: true,
 		Config: choose(durable, "each call is synced", "turbo: nothing is synced") + ", 1000 items a segment; received is deleted, there is no acknowledgement",
 		Open: func(dir string) (workload.Store, error) {
 			if err := os.MkdirAll(filepath.Join(dir, "queue"), 0o700); err != nil {

@@ -22,7 +22,7 @@ const (
 func redisStream(durable bool) workload.System {
 	mode := choose(durable, "always", "everysec")
 	return workload.System{
-		Name: "redis", Batch: bulk, Queues: true,
+		Name: "redis", Batch: bulk, Queues: true, Fresh: true,
 		Config: "appendonly, appendfsync " + mode + ", no snapshots, Unix socket, XADD, XREADGROUP BLOCK, XACK and XDEL; batches are pipelines",
 		Open: func(dir string) (workload.Store, error) {
 			srv, err := serve("redis-server", func(socket string) []string {

@@ -46,7 +46,7 @@ func modernc(durable bool) workload.System {
 func sqlite(name, driver, dsn string, durable bool) workload.System {
 	mode := choose(durable, "FULL", "NORMAL")
 	return workload.System{
-		Name: name, Batch: bulk, Queues: true,
+		Name: name, Batch: bulk, Queues: true, Fresh: true,
 		Config: "WAL, synchronous=" + mode + ", index on (queue, visible_at), prepared statements on one connection; " +
 			"sends wake receivers in the process, which poll every 5 ms once something was delayed",
 		Open: func(dir string) (workload.Store, error) {

@@ -70,6 +70,9 @@ func onDisk(at func(durable bool) workload.System) func(workload.Level) (workloa
 		}
 		sys := at(l == workload.Fsync)
 		sys.Level = l
+		if l == workload.Fsync {
+			sys.Quick = at(false).Open
+		}
 		return sys, true
 	}
 }

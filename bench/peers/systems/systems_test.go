@@ -48,6 +48,9 @@ func small(t *testing.T, sys workload.System, batch int) {
 	}
 }
 
+// wakings are more than what JetStream asks for at once.
+const wakings = natsAhead + 1
+
 func wakes(t *testing.T, sys workload.System) {
 	t.Helper()
 	st, err := sys.Open(t.TempDir())
@@ -58,7 +61,7 @@ func wakes(t *testing.T, sys workload.System) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Rounds(5, func() {}); err != nil {
+	if err := w.Rounds(wakings, func() {}); err != nil {
 		t.Errorf("Wake: %v", err)
 	}
 	if err := errors.Join(w.Close(), st.Close()); err != nil {
