@@ -204,8 +204,8 @@ func (r *report) fewer(b *bytes.Buffer) {
 		}
 	}
 	if notes != nil {
-		fmt.Fprintf(b, "\\* On fewer messages than spool and the limit: other systems get %v to store what is only to be there, and as much to drain it.\n"+
-			"What they have stored is compared all the same.\n\n%s\n", r.Options.duration(peerTime), strings.Join(notes, ""))
+		fmt.Fprintf(b, "\\* On fewer messages than spool and the limit: other systems get %v to store what is only to be there, twice\n"+
+			"that if it is to be drained, and %[1]v of a drain are measured. All that they have stored is compared.\n\n%[2]s\n", r.Options.duration(peerTime), strings.Join(notes, ""))
 	}
 }
 

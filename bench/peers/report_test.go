@@ -67,7 +67,7 @@ func TestFewer(t *testing.T) {
 	text := string(drained(t).markdown())
 	for _, want := range []string{
 		"| W4 drain/1-consumer/fsync (msg/s) | 1000 | 1000 (1 ×) | 1000 (1 ×) \\* |",
-		"other systems get 1.5s to store",
+		"other systems get 1.2s to store",
 		"- drain/1-consumer/fsync: beanstalkd 12.3 k of 100.0 k drained\n",
 		"Medians of 1 to 2 rounds (curves: 2)",
 		"time: beanstalkd.",

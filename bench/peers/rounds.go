@@ -47,7 +47,7 @@ type outcome struct {
 const (
 	cellTime  = 90 * time.Second        // the longest that one run may take
 	afterKill = 5 * time.Second         // for the end of what a run that was killed has said
-	peerTime  = 1500 * time.Millisecond // the Bound of other systems
+	peerTime  = 1200 * time.Millisecond // the Bound of other systems
 )
 
 // bound is the Bound of a system. Spool and the limit do all of a load, others what they can in a time: some would take

@@ -28,7 +28,7 @@ func (b *Backlog) Store(n int) error { return b.run.store(n) }
 
 // StoreBy does it with so many producers, at most 256, in batches of so many messages.
 func (b *Backlog) StoreBy(n, producers, batch int) error {
-	return b.run.storeBy(n, Load{Producers: producers, Batch: batch})
+	return b.run.storeBy(n, Load{Producers: producers, Batch: batch}, b.run.sys.Bound)
 }
 
 // Stored is how many messages were sent.

@@ -44,6 +44,11 @@ func (m *meter) acknowledged(n int) {
 // over tells whether the time to be measured has passed.
 func (m *meter) over() bool { return !m.at.Before(m.until) }
 
+// passed tells whether so much time has passed since an instant; never, if that is 0.
+func (m *meter) passed(since time.Time, long time.Duration) bool {
+	return long > 0 && m.at.Sub(since) >= long
+}
+
 // together starts jobs at the same moment, waits for them and sums up what their meters counted.
 func together(ctx context.Context, warm, measured time.Duration, jobs []job) (Result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)

@@ -21,7 +21,8 @@ const (
 )
 
 // Rows are the loads W1 to W5: sends alone, drains, both together; each at its levels. Bodies have 1 KB. Drains
-// take at least 100,000 messages; drains and what is end to end run on a store that has space to use again.
+// take at least 100,000 messages, if the system has no Bound; drains and what is end to end run on a store that has
+// space to use again, if it is one that uses it.
 func Rows() []Row {
 	var rows []Row
 	add := func(id, name string, run func(context.Context, System, string, Load) (Result, error), l Load, levels ...Level) {

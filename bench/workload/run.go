@@ -16,6 +16,9 @@ const (
 	helpers   = 8   // producers and consumers that store and read back what is not measured
 	bulk      = 256 // messages in their calls, if the system has batches
 	afterward = 50 * time.Millisecond
+
+	// stocking is how many times its Bound a system may store what it is to drain: some store little faster.
+	stocking = 2
 )
 
 // Send measures producers alone: a message counts when its Send has returned. What was sent is read back from the store
@@ -30,7 +33,7 @@ func Send(ctx context.Context, sys System, dir string, l Load) (Result, error) {
 // The store is closed and opened again in between, so that no body is in its memory.
 func Drain(ctx context.Context, sys System, dir string, l Load) (Result, error) {
 	return measure(ctx, sys, dir, l, sys.quick(), func(r *run) error {
-		if err := errors.Join(r.store(l.Backlog), r.reopen(sys.Open)); err != nil {
+		if err := errors.Join(r.storeBy(l.Backlog, r.help(), stocking*sys.Bound), r.reopen(sys.Open)); err != nil {
 			return err
 		}
 		before := r.deleted.Load()
@@ -214,9 +217,7 @@ func (r *run) producer(ctx context.Context, m *meter, own []Producer, number, ba
 }
 
 // tired tells whether the system's Bound has passed since an instant.
-func (r *run) tired(m *meter, since time.Time) bool {
-	return r.sys.Bound > 0 && m.at.Sub(since) >= r.sys.Bound
-}
+func (r *run) tired(m *meter, since time.Time) bool { return m.passed(since, r.sys.Bound) }
 
 // consume makes consumers that check off, receive and delete until it is enough, or until nothing is left and nobody
 // produces.
@@ -307,14 +308,14 @@ func (r *run) waste(n int) error {
 }
 
 // store sends n messages or some more, fewer if the system's Bound passes.
-func (r *run) store(n int) error { return r.storeBy(n, r.help()) }
+func (r *run) store(n int) error { return r.storeBy(n, r.help(), r.sys.Bound) }
 
-func (r *run) storeBy(n int, l Load) error {
+func (r *run) storeBy(n int, l Load, within time.Duration) error {
 	if n == 0 {
 		return nil
 	}
 	want := r.book.Sent() + int64(n)
-	_, err := r.together(0, 0, r.produce(l, true, func(m *meter) bool { return r.book.Sent() >= want || r.tired(m, m.from) }))
+	_, err := r.together(0, 0, r.produce(l, true, func(m *meter) bool { return r.book.Sent() >= want || m.passed(m.from, within) }))
 	return err
 }
 

@@ -149,7 +149,7 @@ func TestBoundedDrain(t *testing.T) {
 		if r.Took < bound || r.Took > bound+2*moment {
 			t.Errorf("%v measured, want %v", r.Took, bound)
 		}
-		if most := int64(8*16*bound/moment) + 8*16; r.Backlog < most*9/10 || r.Backlog > most {
+		if most := int64(8*16*2*bound/moment) + 8*16; r.Backlog < most*9/10 || r.Backlog > most {
 			t.Errorf("%d messages stored, want up to %d", r.Backlog, most)
 		}
 		if most := int64(2 * (r.Took + bounded.Warm) / moment); r.Drained < most*9/10 || r.Drained > most+2 {

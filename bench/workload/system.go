@@ -29,9 +29,9 @@ type System struct {
 	Queues bool // has queues besides number 0
 	Fresh  bool // the space of what was deleted is not used again: loads leave out their Dead
 
-	// Bound is for systems that take long: storing messages that are only to be there ends after it, a drain when it has
-	// measured for so long, and what goes through when it has taken so long to run dry, each with as many messages as
-	// there are by then. 0: as many as the load says.
+	// Bound is for systems that take long: storing messages that are only to be there ends after it (what is to be drained,
+	// after twice that), a drain when it has measured for so long, and what goes through when it has taken so long to run
+	// dry, each with as many messages as there are by then. 0: as many as the load says.
 	Bound time.Duration
 
 	// Open opens what is stored in dir, which exists, and creates it if there is nothing.

@@ -18,6 +18,7 @@ import (
 
 const (
 	natsStream  = "STREAM"
+	natsWorker  = "worker"
 	natsSubject = "work"
 	natsLater   = "later." // a subject of its own for each scheduled message
 	natsReady   = 10 * time.Second
@@ -42,6 +43,7 @@ type natsStore struct {
 	double   bool
 	later    atomic.Int64
 	blocked  atomic.Int64 // receivers
+	returned atomic.Bool  // messages that were fetched ahead have been given back
 }
 
 func openJetStream(dir string, durable bool) (workload.Store, error) {
@@ -75,7 +77,7 @@ func (s *natsStore) connect() (err error) {
 	if err != nil {
 		return err
 	}
-	s.consumer, err = stream.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{Durable: "worker", AckPolicy: jetstream.AckExplicitPolicy,
+	s.consumer, err = stream.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{Durable: natsWorker, AckPolicy: jetstream.AckExplicitPolicy,
 		AckWait: time.Hour, MaxAckPending: -1, FilterSubject: natsSubject, MaxWaiting: 2048})
 	return err
 }
@@ -84,13 +86,17 @@ func (s *natsStore) connect() (err error) {
 // its first one.
 func (s *natsStore) Waiting() (int, error) { return int(s.blocked.Load()), nil }
 
-func (s *natsStore) Close() error {
+func (s *natsStore) Close() (err error) {
+	if s.returned.Load() {
+		// A server that starts again has forgotten what was given back, and would wait for its acknowledgement.
+		err = s.js.DeleteConsumer(context.Background(), natsStream, natsWorker)
+	}
 	if s.nc != nil {
 		s.nc.Close()
 	}
 	s.srv.Shutdown()
 	s.srv.WaitForShutdown()
-	return nil
+	return err
 }
 
 func (s *natsStore) Producer(int) (workload.Producer, error) { return natsProducer{s}, nil }
@@ -155,15 +161,20 @@ func (c *natsConsumer) Close() (err error) {
 	for {
 		select {
 		case m := <-c.got:
-			err = errors.Join(err, m.Nak())
+			err = errors.Join(err, c.giveBack(m))
 		case <-c.pull.Closed():
 			for len(c.got) > 0 {
 				m := <-c.got
-				err = errors.Join(err, m.Nak())
+				err = errors.Join(err, c.giveBack(m))
 			}
 			return errors.Join(err, c.nc.Flush())
 		}
 	}
+}
+
+func (c *natsConsumer) giveBack(m jetstream.Msg) error {
+	c.returned.Store(true)
+	return m.Nak()
 }
 
 func (c *natsConsumer) Receive(ctx context.Context, into []workload.Message) (n int, err error) {
