@@ -152,6 +152,15 @@ func (r *report) ratios(file, title string, works []work) error {
 	return save(p, file, low/1.3, high*1.3, 7*vg.Centimeter, vg.Length(4+len(all))*vg.Centimeter)
 }
 
+// at is where on its curve a system's work was: not at a backlog that it did not have.
+func (r *report) at(w work, system string) float64 {
+	n, ok := r.median(w, system, "backlog")
+	if asked := w.Asked["backlog"]; ok && n < asked {
+		return n
+	}
+	return float64(w.X)
+}
+
 // curve draws a line for each system, on logarithmic scales.
 func (r *report) curve(file, title, x, unit string, all []work) error {
 	p := empty(title)
@@ -162,8 +171,9 @@ func (r *report) curve(file, title, x, unit string, all []work) error {
 		var points plotter.XYs
 		for _, w := range all {
 			if f, ok := r.median(w, system, unit); ok && f > 0 {
-				points = append(points, plotter.XY{X: float64(w.X), Y: f})
-				low, high = min(low, float64(w.X)), max(high, float64(w.X))
+				x := r.at(w, system)
+				points = append(points, plotter.XY{X: x, Y: f})
+				low, high = min(low, x), max(high, x)
 			}
 		}
 		if len(points) == 0 {

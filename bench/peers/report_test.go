@@ -81,6 +81,21 @@ func TestFewer(t *testing.T) {
 	}
 }
 
+// A point of a curve is where the system was, and no further than was asked for.
+func TestAt(t *testing.T) {
+	r := pretended()
+	for backlog, want := range map[float64]float64{700: 700, 1200: 1000} {
+		for _, w := range r.measured() {
+			if w.Name == "backlog/1000/written" {
+				r.Outcomes[w.Name]["spool"] = []outcome{{Figures: figures{"msg/s": 1, "backlog": backlog}}}
+				if got := r.at(w, "spool"); got != want {
+					t.Errorf("%v messages are at %v, want %v", backlog, got, want)
+				}
+			}
+		}
+	}
+}
+
 // Only other systems are bounded, and in proportion to all else.
 func TestBound(t *testing.T) {
 	for name, want := range map[string]time.Duration{"limit": 0, "spool": 0, "redis": peerTime / 2} {

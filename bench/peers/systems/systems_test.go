@@ -24,6 +24,9 @@ func TestSystems(t *testing.T) {
 				if sys.Config == "" || sys.Level != level {
 					t.Errorf("it says %q, %v", sys.Config, sys.Level)
 				}
+				if sys.Fresh {
+					sys.Bound = time.Minute // as when it is measured: a consumer that has enough ends the others
+				}
 				for _, batch := range []int{1, min(sys.Batch, 16)} {
 					small(t, sys, batch)
 				}
