@@ -43,7 +43,7 @@ type natsStore struct {
 	double   bool
 	later    atomic.Int64
 	blocked  atomic.Int64 // receivers
-	returned atomic.Bool  // messages that were fetched ahead have been given back
+	ahead    atomic.Bool  // messages have been fetched ahead
 }
 
 func openJetStream(dir string, durable bool) (workload.Store, error) {
@@ -87,8 +87,9 @@ func (s *natsStore) connect() (err error) {
 func (s *natsStore) Waiting() (int, error) { return int(s.blocked.Load()), nil }
 
 func (s *natsStore) Close() (err error) {
-	if s.returned.Load() {
-		// A server that starts again has forgotten what was given back, and would wait for its acknowledgement.
+	if s.ahead.Load() {
+		// A server that starts again has forgotten what was given back, and would wait for its acknowledgement. The stream
+		// knows what was acknowledged.
 		err = s.js.DeleteConsumer(context.Background(), natsStream, natsWorker)
 	}
 	if s.nc != nil {
@@ -150,6 +151,7 @@ type natsConsumer struct {
 }
 
 func (s *natsStore) Consumer(int) (workload.Consumer, error) {
+	s.ahead.Store(true)
 	c := &natsConsumer{natsStore: s, got: make(chan jetstream.Msg, 2*natsAhead)}
 	var err error
 	c.pull, err = s.consumer.Consume(func(m jetstream.Msg) { c.got <- m }, jetstream.PullMaxMessages(natsAhead))
@@ -161,20 +163,15 @@ func (c *natsConsumer) Close() (err error) {
 	for {
 		select {
 		case m := <-c.got:
-			err = errors.Join(err, c.giveBack(m))
+			err = errors.Join(err, m.Nak())
 		case <-c.pull.Closed():
 			for len(c.got) > 0 {
 				m := <-c.got
-				err = errors.Join(err, c.giveBack(m))
+				err = errors.Join(err, m.Nak())
 			}
 			return errors.Join(err, c.nc.Flush())
 		}
 	}
-}
-
-func (c *natsConsumer) giveBack(m jetstream.Msg) error {
-	c.returned.Store(true)
-	return m.Nak()
 }
 
 func (c *natsConsumer) Receive(ctx context.Context, into []workload.Message) (n int, err error) {
