@@ -267,3 +267,40 @@ func TestTooManyFiles(t *testing.T) {
 		}
 	}
 }
+
+// TestSpanFails: a span whose file cannot be opened or read is an error that leaves what was there, and is no fault of the
+// log: the next one succeeds.
+func TestSpanFails(t *testing.T) {
+	faulty := &faultFS{vfs: newMemFS()}
+	l := openTest(t, "/spool", Options{SegmentSize: 4096, RingSize: minRing, files: faulty})
+	defer l.Close()
+	h := newHistory()
+	for len(l.Boundaries()) < 5 {
+		if err := h.append(l, 1500); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := 1; n <= 2; n++ {
+		l.segs.mu.Lock()
+		if f := l.segs.list[0].detach(); f != nil {
+			f.Close()
+		}
+		l.segs.mu.Unlock()
+		ops := 0
+		faulty.mu.Lock()
+		faulty.fault = func(int, string) error {
+			if ops++; ops == n {
+				return syscall.EIO
+			}
+			return nil
+		}
+		faulty.mu.Unlock()
+		got, err := l.ReadSpan(l.Start(), l.Start()+100, []byte("dst"))
+		if !errors.Is(err, syscall.EIO) || string(got) != "dst" {
+			t.Errorf("ReadSpan whose operation %d fails = %q, %v, want %q and the fault", n, got, err, "dst")
+		}
+		if got, err := l.ReadSpan(l.Start(), l.Start()+100, nil); err != nil || len(got) != 100 {
+			t.Errorf("the next ReadSpan = %d bytes, %v, want 100", len(got), err)
+		}
+	}
+}

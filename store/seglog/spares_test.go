@@ -1,7 +1,11 @@
 package seglog
 
 import (
+	"bytes"
+	"log/slog"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -100,4 +104,32 @@ func TestSparesLargest(t *testing.T) {
 			t.Errorf("a file of %d bytes is prepared, want %d; left are spares of %d", got, want, l.spareSizes())
 		}
 	}
+}
+
+// TestSparesStay: a spare that cannot be removed when it is quiet is no fault of the log, and is told of.
+func TestSparesStay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var said bytes.Buffer
+		files := &faultFS{vfs: newMemFS()}
+		l := openTest(t, "/spool", Options{SegmentSize: 4096, files: files, Logger: slog.New(slog.NewTextHandler(&said, nil))})
+		defer l.Close()
+		h := newHistory()
+		fillAndDrop(t, l, h, 8, 1500)
+		files.mu.Lock()
+		files.fault = func(_ int, op string) error {
+			if op == "remove" {
+				return syscall.EIO
+			}
+			return nil
+		}
+		files.mu.Unlock()
+		time.Sleep(quietAfter + time.Second)
+		synctest.Wait()
+		if !strings.Contains(said.String(), "spare") {
+			t.Errorf("the log said %q, want it to tell of spares that are left", said.String())
+		}
+		if err := h.append(l, 1500); err != nil {
+			t.Errorf("Append after a spare could not be removed: %v", err)
+		}
+	})
 }
