@@ -66,9 +66,9 @@ type Log interface {
 	// below Start answers ErrGone.
 	ReadRecord(pos Position, dst []byte) ([]byte, error)
 
-	// ReadSpan appends the bytes of the stream from one position up to another to dst, or up to the end of the segment or
-	// of the log when that comes first, and returns the result. They are not verified: whoever takes records out of them
-	// does so, and has ReadRecord read those that do not verify. A position below Start answers ErrGone.
+	// ReadSpan appends the bytes of the stream from one position up to another to dst and returns the result; fewer where
+	// the log or a segment ends in between. They are not verified: whoever takes records out of them does so, and has
+	// ReadRecord read those that do not verify. A position below Start answers ErrGone.
 	ReadSpan(from, to Position, dst []byte) ([]byte, error)
 
 	// Replay calls f for every frame from the one at position from to the end, in order. from must be a frame's

@@ -43,6 +43,9 @@ func (l *Log) ReadSpan(from, to store.Position, dst []byte) ([]byte, error) {
 	if i < 0 || from < l.Start() {
 		return dst, fmt.Errorf("position %d, the log starts at %d: %w", from, l.Start(), store.ErrGone)
 	}
+	if i+1 < len(list) {
+		end = list[i+1].base
+	}
 	if to = min(to, end); from >= to {
 		return dst, nil
 	}

@@ -238,8 +238,10 @@ func logReadsBesideAppends(u *logUnderTest) {
 				mu.Lock()
 				f := frames[max(0, len(frames)-1-rng.IntN(1+rng.IntN(len(frames))))]
 				mu.Unlock()
-				if err := checkSpan(u.Log, f, rng); err != nil && !errors.Is(err, store.ErrGone) {
+				err := checkSpan(u.Log, []logFrame{f}, rng)
+				if err != nil && !errors.Is(err, store.ErrGone) {
 					u.t.Error(err)
+					done.Store(true)
 					return
 				}
 				got, err := u.ReadRecord(f.pos+store.FrameHeaderSize, nil)
@@ -249,13 +251,14 @@ func logReadsBesideAppends(u *logUnderTest) {
 				}
 				if err != nil || !bytes.Equal(got, f.payload) {
 					u.t.Errorf("ReadRecord beside Append = %d bytes, %v, want %d", len(got), err, len(f.payload))
+					done.Store(true)
 					return
 				}
 				_ = u.Room() + int64(u.Synced()) + u.Size().Live
 			}
 		})
 	}
-	for i := 0; i < 1500 || reads.Load() < 1000; i++ {
+	for i := 0; (i < 1500 || reads.Load() < 1000) && !done.Load(); i++ {
 		f := u.append(store.RecordOverhead+u.rng.IntN(700), 1)
 		mu.Lock()
 		frames = append(frames, f)
