@@ -98,8 +98,8 @@ const (
 	restLongest = 30 * time.Second
 )
 
-// Use stores n messages, fewer if the system's Bound passes, from so many producers, one by one, deletes all of them, and waits until the disk usage has not changed
-// for 3 s, at most 30 s. It counts everybody's writes: let nothing else run.
+// Use stores n messages, fewer if the system's Bound passes, from so many producers, one by one, deletes all of them, and
+// waits until the disk usage has not changed for 3 s, at most 30 s. It counts everybody's writes: let nothing else run.
 func Use(ctx context.Context, sys System, dir string, n, size, producers int, allowed int64) (Wear, error) {
 	before := DeviceOf(dir).Written
 	if before < 0 {
