@@ -37,7 +37,7 @@ func drawn(seed uint64, steps, few int) (uint64, int) {
 // receive, after a reopen, on another queue, on a queue made again under the same name, from another spool. The answer is
 // the documented one, and nothing changes.
 func TestReceipts(t *testing.T) {
-	seed, steps := drawn(*receiptsSeed, *receiptsSteps, 1000)
+	seed, steps := drawn(*receiptsSeed, *receiptsSteps, 4000)
 	t.Logf("-spool.receipts.seed=%d", seed)
 	rng := rand.New(rand.NewPCG(seed, 9))
 	dir := t.TempDir()
@@ -63,7 +63,7 @@ func TestReceipts(t *testing.T) {
 	w.close()
 	t.Logf("%d receipts, %d refusals: %v", len(w.receipts), w.refusals, w.reasons)
 	for _, r := range []spool.Reason{spool.Malformed, spool.WrongQueue, spool.Stale, spool.Expired, spool.Deleted, spool.Gone} {
-		if w.reasons[r] == 0 && steps >= 1000 {
+		if w.reasons[r] == 0 && steps >= 4000 {
 			t.Errorf("no receipt was refused as %s", r)
 		}
 	}
