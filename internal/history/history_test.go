@@ -55,6 +55,16 @@ func TestRight(t *testing.T) {
 	}
 }
 
+// TestRightOnce: what a right spool did was called wrong here once. Its retention ended inside a lease of which nobody could tell
+// whether it had ended before.
+func TestRightOnce(t *testing.T) {
+	for _, seed := range []uint64{31222979172520} {
+		if v := newPlay(seed, "").run().Check(); len(v.Violations) > 0 {
+			t.Errorf("-history.seed=%d: %v", seed, v.Violations[0])
+		}
+	}
+}
+
 // TestMutants: each way of being wrong is noticed.
 func TestMutants(t *testing.T) {
 	const seeds = 6000

@@ -209,6 +209,11 @@ func evolve(into []state, s state, lo, hi int64, late bool) []state {
 		s = c.after(s)
 		if s.dead && !was.dead {
 			s.enqueued.hi = max(hi, s.at)
+			if end := was.enqueued.lo + was.retention(); end < c.when.hi && end <= hi { // nobody knows which came first
+				over := expire(was)
+				over.at = max(s.at, lo)
+				into = append(into, over)
+			}
 			if late {
 				was.kind, was.at = moving, max(s.at, lo)
 				into = append(into, was)
