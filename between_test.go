@@ -207,18 +207,14 @@ func TestUnreadableIsNotReceived(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		log := &readLog{Log: memlog.New(memlog.Options{})}
-		s, err := spool.OpenOn(log, dir, func() (store.Index, error) { return memkv.New(), nil }, spool.WithoutPaging)
-		if err != nil {
-			t.Fatal(err)
-		}
-		q := newCaseSpool(t, s).create("q", spool.Meta{})
+		q := openOn(t, log, dir).create("q", spool.Meta{})
 		q.send("rotten")
 		q.send("whole")
 		log.read = func() error {
 			log.read = nil
 			return &store.CorruptError{File: "log", Reason: "rotten for the test"}
 		}
-		_, err = q.Receive(bg, spool.Visibility(time.Minute))
+		_, err := q.Receive(bg, spool.Visibility(time.Minute))
 		wantErr(t, "Receive", err, spool.ErrCorrupt)
 		check := func(when string, q *caseQueue, received int64) {
 			t.Helper()
@@ -250,11 +246,7 @@ func TestCleanBesideAMove(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		log := &readLog{Log: memlog.New(memlog.Options{SegmentSize: 8 << 10})}
-		s, err := spool.OpenOn(log, dir, func() (store.Index, error) { return memkv.New(), nil }, spool.WithoutPaging)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c := newCaseSpool(t, s)
+		c := openOn(t, log, dir)
 		dead := c.create("dead", spool.Meta{})
 		q := c.create("q", spool.Meta{DeadLetter: &spool.DeadLetter{Queue: "dead", MaxReceives: 1}})
 		for range 20 {
@@ -274,7 +266,7 @@ func TestCleanBesideAMove(t *testing.T) {
 			}
 			return nil
 		}
-		if err := s.Clean(); err != nil {
+		if err := c.Clean(); err != nil {
 			t.Fatal(err)
 		}
 		if n := reads.Load(); n < 3 {

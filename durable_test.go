@@ -52,11 +52,17 @@ func (l *heldLog) Sync(upTo store.Position) error {
 func openHeld(t *testing.T, dir string, opts ...spool.Option) (*heldLog, *caseSpool) {
 	t.Helper()
 	log := &heldLog{Log: memlog.New(memlog.Options{})}
+	return log, openOn(t, log, dir, opts...)
+}
+
+// openOn opens a spool on a log, with an index in memory, inside a bubble.
+func openOn(t *testing.T, log store.Log, dir string, opts ...spool.Option) *caseSpool {
+	t.Helper()
 	s, err := spool.OpenOn(log, dir, func() (store.Index, error) { return memkv.New(), nil }, append(opts, spool.WithoutPaging)...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return log, newCaseSpool(t, s)
+	return newCaseSpool(t, s)
 }
 
 // TestAnsweredWhenStored: no verb is answered before its record is written, nor, if the spool's durability covers it,
@@ -252,11 +258,7 @@ func TestFullVerbs(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		log := &fullLog{Log: memlog.New(memlog.Options{})}
-		s, err := spool.OpenOn(log, dir, func() (store.Index, error) { return memkv.New(), nil }, spool.WithoutPaging)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c := newCaseSpool(t, s)
+		c := openOn(t, log, dir)
 		dead := c.create("dead", spool.Meta{})
 		q := c.create("q", spool.Meta{Rewind: time.Hour, DeadLetter: &spool.DeadLetter{Queue: "dead", MaxReceives: 1}})
 		other := c.create("other", spool.Meta{})
@@ -272,7 +274,7 @@ func TestFullVerbs(t *testing.T) {
 		more := map[string]func() error{
 			"Send":        func() error { _, err := other.Send(bg, message); return err },
 			"SendBatch":   func() error { _, err := other.SendBatch(bg, []spool.Message{message, message}); return err },
-			"CreateQueue": func() error { _, err := s.CreateQueue(bg, "new", spool.Meta{}); return err },
+			"CreateQueue": func() error { _, err := c.CreateQueue(bg, "new", spool.Meta{}); return err },
 			"SetMeta":     func() error { return other.SetMeta(bg, func(m *spool.Meta) { m.PollingWait = sec }) },
 		}
 		log.full.Store(true)
@@ -293,7 +295,7 @@ func TestFullVerbs(t *testing.T) {
 		}
 		plain.rewind(ds[2].EnqueuedAt, 1)
 		plain.counts(2, 1, 0, 0)
-		for name, err := range map[string]error{"Purge": plain.Purge(bg), "DeleteQueue": s.DeleteQueue(bg, "plain")} {
+		for name, err := range map[string]error{"Purge": plain.Purge(bg), "DeleteQueue": c.DeleteQueue(bg, "plain")} {
 			if err != nil {
 				t.Errorf("%s on a full disk = %v", name, err)
 			}

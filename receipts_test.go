@@ -16,7 +16,7 @@ import (
 
 var (
 	receiptsSeed  = flag.Uint64("spool.receipts.seed", 0, "seed of TestReceipts; 0 draws one")
-	receiptsSteps = flag.Int("spool.receipts.steps", 0, "steps of TestReceipts (0: 4000, 1000 with -short)")
+	receiptsSteps = flag.Int("spool.receipts.steps", 0, "steps of TestReceipts (0: 4000)")
 )
 
 // drawn is what a test at random runs with: the flags, or where they are 0 a seed of its own and 4000 steps, few with -short.

@@ -10,7 +10,6 @@ import (
 
 	"github.com/spoolmq/spool"
 	"github.com/spoolmq/spool/store"
-	"github.com/spoolmq/spool/store/memkv"
 	"github.com/spoolmq/spool/store/memlog"
 )
 
@@ -57,11 +56,7 @@ func TestSpan(t *testing.T) {
 			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
 				log := &spanLog{Log: memlog.New(memlog.Options{})}
-				s, err := spool.OpenOn(log, dir, func() (store.Index, error) { return memkv.New(), nil }, spool.WithoutPaging)
-				if err != nil {
-					t.Fatal(err)
-				}
-				q := newCaseSpool(t, s).create("q", spool.Meta{MaxMessageSize: 1 << 20})
+				q := openOn(t, log, dir).create("q", spool.Meta{MaxMessageSize: 1 << 20})
 				for _, body := range bodies {
 					q.send(body)
 				}
@@ -98,11 +93,7 @@ func TestSpanScattered(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		log := &spanLog{Log: memlog.New(memlog.Options{})}
-		s, err := spool.OpenOn(log, dir, func() (store.Index, error) { return memkv.New(), nil }, spool.WithoutPaging)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c := newCaseSpool(t, s)
+		c := openOn(t, log, dir)
 		q, other := c.create("q", spool.Meta{}), c.create("other", spool.Meta{})
 		for i := range 10 {
 			q.send(fmt.Sprint(i))
