@@ -70,7 +70,7 @@ type Committer struct {
 	err      error     // guarded by mu; set once, fail-stop
 	open     *group    // guarded by mu; gathers records; nil when nothing has been appended since the last group closed
 	flying   *group    // guarded by mu; being written
-	spare    *group    // guarded by mu; for reuse
+	spares   [2]*group // guarded by mu; for reuse: one for the group that gathers and one for the next
 	next     Position  // guarded by mu; base of the next group to be opened
 	written  Position  // guarded by mu; end of the last written frame
 	synced   Position  // guarded by mu
@@ -154,8 +154,8 @@ func (c *Committer) Begin() {
 }
 
 func (c *Committer) newGroup() *group {
-	g := c.spare
-	c.spare = nil
+	g, other := c.spares[0], c.spares[1]
+	c.spares = [2]*group{other}
 	if g == nil {
 		g = c.large.Get().(*group)
 	}
@@ -501,7 +501,7 @@ func (c *Committer) recycle(g *group) {
 		c.large.Put(g) // until the next collection of garbage: traffic of large groups uses it again, quiet gives it back
 		return
 	}
-	c.spare = g
+	c.spares = [2]*group{g, c.spares[0]}
 }
 
 // Counts tells how many frames and records have been written since the committer was made.

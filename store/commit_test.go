@@ -503,6 +503,31 @@ func TestGatheringLeaderWrites(t *testing.T) {
 	}
 }
 
+// TestBuffersAreUsedAgain: two groups take turns for ever, the one that gathers and the one that is written. Also when
+// both are through before the next call comes.
+func TestBuffersAreUsedAgain(t *testing.T) {
+	c, log, _ := newCommitter(t, store.AtWritten, memlog.Options{})
+	buffers := map[*byte]bool{}
+	log.parts = func(parts [][]byte) { buffers[&parts[0][0]] = true }
+	wait := func(pos store.Position) {
+		if err := c.Wait(pos, store.AtWritten); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 20 {
+		var beside store.Position
+		log.append = func() {
+			log.append = nil
+			beside = add(t, c, "2", "beside it")
+		}
+		wait(add(t, c, "1", "the first"))
+		wait(beside)
+	}
+	if log.appends.Load() != 40 || len(buffers) != 2 {
+		t.Errorf("%d frames were made in %d buffers, want 40 in 2", log.appends.Load(), len(buffers))
+	}
+}
+
 // TestNobodyIsForgotten: calls that join a group while another one is written are led by one of them, whatever it and
 // the others wait for.
 func TestNobodyIsForgotten(t *testing.T) {
