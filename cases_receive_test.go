@@ -3,6 +3,7 @@ package spool_test
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -317,6 +318,35 @@ func TestCase17ArrivalOrder(t *testing.T) {
 			for _, later := range waiters[i+1:] {
 				stillWaiting(t, later)
 			}
+		}
+	})
+}
+
+// Who waits comes before a receive that begins later, also one that begins at the very instant at which a message comes
+// back and so is the first to look.
+func TestCase17WaitersBeforeNewcomers(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *caseSpool) {
+		q := s.create("q", spool.Meta{})
+		for i := range 60 {
+			switch i % 3 {
+			case 0:
+				q.send("m", sec)
+			case 1:
+				q.send("m")
+				q.receive("m", spool.Visibility(sec))
+			case 2:
+				q.send("m")
+				if err := q.receive("m").Release(bg, sec); err != nil {
+					t.Fatal(err)
+				}
+			}
+			first := q.waiting(bg, 1+i%2, spool.Wait(time.Hour))
+			time.Sleep(sec)
+			late, err := q.Receive(bg, spool.Wait(0)) // before the clock of the spool has looked, as often as not
+			if late != nil || !errors.Is(err, spool.ErrNoMessage) {
+				t.Fatalf("round %d: a later Receive = %s, %v, want ErrNoMessage: somebody waits for the message", i, bodyOf(late), err)
+			}
+			q.delete(answered(t, first).ds[0])
 		}
 	})
 }

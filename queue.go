@@ -325,6 +325,12 @@ func (q *Queue) dispatch(now int64, leads bool) (handed store.Position) {
 	return handed
 }
 
+// waitersFirst hands what is active to receivers that wait, and tells whether it did: what a call that comes now has found
+// due is theirs before it is its own. Caller holds mu and has settled.
+func (q *Queue) waitersFirst(now int64) bool {
+	return q.waiters.n > 0 && q.st.count[active]+q.st.count[hidden] > 0 && q.dispatch(now, false) > 0
+}
+
 // hand gives the first waiter what is active, or active but for its send's level: a receiver waits for that level too. It
 // returns the position of the RECEIVE, 0 if there was nothing to give. Caller holds mu and has begun a commit with room
 // for it.

@@ -138,7 +138,7 @@ func checkMax(max int) error {
 }
 
 // acquire leases up to max messages, waiting for the first if need be, appends them to grants, and returns the position of
-// their RECEIVE.
+// their RECEIVE. What it finds due goes to those who wait already before it takes some itself.
 //
 //	step                                   dies here: after the next Open
 //	1 take room, under mu: lease, count,   visible
@@ -149,8 +149,11 @@ func (q *Queue) acquire(ctx context.Context, grants []grant, max int, o receiveO
 	c := q.spool.commit
 	need := receiveNeed(max)
 	now, err := q.admit(need, store.Reserve)
-	if err == nil && !q.st.summon(max) {
-		now, err = q.gather(now, max, func() (int64, error) { return q.admit(need, store.Reserve) }, func() { c.Forgo(need) })
+	for served := true; served && err == nil; {
+		if !q.st.summon(max) {
+			now, err = q.gather(now, max, func() (int64, error) { return q.admit(need, store.Reserve) }, func() { c.Forgo(need) })
+		}
+		served = err == nil && q.waitersFirst(now)
 	}
 	if err != nil {
 		return nil, 0, err
