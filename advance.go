@@ -100,7 +100,7 @@ func (st *state) ageBlock(b *block, limit, maxAge int64) {
 		if e == nil {
 			e = st.put(b, off)
 		}
-		st.move(b, off, e, byAge, after(base, maxAge))
+		st.move(b, off, e, st.ageRule(e), after(base, maxAge))
 	}
 }
 

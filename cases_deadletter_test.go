@@ -236,6 +236,33 @@ func TestRuleBothLimits(t *testing.T) {
 	})
 }
 
+// Both limits are looked at when an age is due: a lowered MaxReceives moves nothing by itself, and is the reason then.
+func TestRuleBothLimitsByAge(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *caseSpool) {
+		q, dead := deadPair(s, 5, 10*sec, spool.Meta{VisibilityTimeout: sec})
+		for _, receives := range []int{0, 1, 2, 3} {
+			q.set(func(m *spool.Meta) { m.DeadLetter.MaxReceives = 5 })
+			q.send("m")
+			for range receives {
+				q.receive("m")
+				time.Sleep(sec)
+			}
+			q.set(func(m *spool.Meta) { m.DeadLetter.MaxReceives = 2 })
+			q.counts(1, 0, 0, 0)
+			time.Sleep(10 * sec)
+			want := "max-age"
+			if receives >= 2 {
+				want = "max-receives"
+			}
+			d := dead.receive("m")
+			if o := *d.DeadLetter; o.Reason != want || o.Receives != receives {
+				t.Errorf("DeadLetter = %+v, want %s after %d receives", o, want, receives)
+			}
+			dead.delete(d)
+		}
+	})
+}
+
 // If retention ended before the last lease did, or at the same instant, the message expires instead.
 func TestRuleExpiryBeforeDeadLetter(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *caseSpool) {

@@ -334,6 +334,15 @@ func (st *state) moveRule(b *block, off int, e *entry, end int64) (why int64) {
 	return 0
 }
 
+// ageRule tells which dead-letter rule moves a message that has come of age outside a lease: MaxReceives may have been
+// lowered to what it has had already, which moves nothing by itself, and counts where both limits are due.
+func (st *state) ageRule(e *entry) (why int64) {
+	if n := st.meta.DeadLetter.MaxReceives; n > 0 && e.receives >= uint32(n) {
+		return byReceives
+	}
+	return byAge
+}
+
 // Why a message moves: what the entry of a moving one has in due.
 const (
 	byReceives = 1

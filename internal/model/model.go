@@ -310,7 +310,7 @@ func (q *Queue) move(m *Message, when Span, reason string) {
 	dl := q.Meta.DeadLetter
 	reasons := []string{reason}
 	if reason == "max-age" && dl.MaxReceives > 0 && m.Receives >= dl.MaxReceives {
-		reasons = append(reasons, "max-receives") // both limits are over though no lease ended: open
+		reasons = []string{"max-receives"} // both limits are due, though no lease ended
 	}
 	m.State = Gone
 	target := q.s.Queue(dl.Queue)
