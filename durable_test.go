@@ -283,6 +283,11 @@ func TestFullVerbs(t *testing.T) {
 				t.Errorf("%s on a full disk = %v, want ErrNoSpace", name, err)
 			}
 		}
+		if q, err := c.OpenQueue(bg, "plain", spool.Meta{}); err != nil || q != plain.Queue {
+			t.Errorf("OpenQueue of a queue that is there, on a full disk = %v, %v", q, err)
+		}
+		_, err := c.CreateQueue(bg, "plain", spool.Meta{})
+		wantErr(t, "CreateQueue of a queue that is there, on a full disk", err, spool.ErrQueueExists)
 		other.counts(0, 0, 0, 0)
 		ds, err := plain.ReceiveBatch(bg, 3)
 		if err != nil || len(ds) != 3 {

@@ -304,6 +304,9 @@ func (s *Spool) create(name string, meta Meta) (q *Queue, made bool, err error) 
 	if err := meta.validate(); err != nil {
 		return nil, false, err
 	}
+	if q := s.taken(name); q != nil { // nothing is made, so no room is needed
+		return q, false, s.failure(s.commit.Wait(q.origin, s.level))
+	}
 	need := int64(store.RecordSize(1024, 0))
 	if err := s.commit.Admit(need); err != nil {
 		return nil, false, s.failure(err)
@@ -320,6 +323,13 @@ func (s *Spool) create(name string, meta Meta) (q *Queue, made bool, err error) 
 	err = s.failure(s.commit.Wait(q.origin, s.level))
 	s.step.at(stepCreateDone)
 	return q, made, err
+}
+
+// taken returns the queue that has a name, in whatever case, or nil.
+func (s *Spool) taken(name string) *Queue {
+	s.set.RLock()
+	defer s.set.RUnlock()
+	return s.byName[fold(name)]
 }
 
 func (s *Spool) insert(name string, meta Meta, need int64) (q *Queue, made bool, err error) {
