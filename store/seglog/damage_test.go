@@ -82,6 +82,21 @@ func (p *patient) known(file string, from, to int64) store.Position {
 	return known
 }
 
+// TestDamageBesideMark: a log that was closed cleanly and has lost its end is told from one whose end a crash has torn, also
+// when one slot of MARK is damaged as well.
+func TestDamageBesideMark(t *testing.T) {
+	p := makePatient(t, true)
+	end := p.evidence[len(p.evidence)-2] // the last frame
+	for slot := range 2 {
+		files := p.files.copy()
+		clear(files.entries["/spool/MARK"].data[slot*pageSize:][:pageSize])
+		clear(files.entries[end.file].data[end.from:])
+		if !p.treat(t, files, fmt.Sprintf("slot %d and the end of the log zeroed", slot), 0, true) {
+			t.Errorf("slot %d and the end of the log zeroed: nothing told", slot)
+		}
+	}
+}
+
 // TestDamage changes every part of every file. What was there must be there, or an error must tell.
 func TestDamage(t *testing.T) {
 	for _, clean := range []bool{true, false} {

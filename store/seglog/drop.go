@@ -15,7 +15,7 @@ import (
 //	mark:write  the newer slot says what the Mark before said
 //	mark:done   it says what this one says
 //
-// A slot torn in between is not valid, and the other one counts.
+// A slot torn in between is not valid, and the other one counts. A clean Mark is made twice, so that both slots tell it.
 // Commit point: the newer valid slot of MARK.
 func (l *Log) Mark(highWater int64, clean bool) error {
 	if err := l.usable(); err != nil {
@@ -24,7 +24,11 @@ func (l *Log) Mark(highWater int64, clean bool) error {
 	if clean && l.Synced() != l.End() {
 		return fmt.Errorf("clean mark of a log synced to %d that ends at %d", l.Synced(), l.End())
 	}
-	return l.mark(l.Start(), highWater, clean)
+	err := l.mark(l.Start(), highWater, clean)
+	if clean && err == nil {
+		err = l.mark(l.Start(), highWater, clean) // when one slot rots, the other still tells where the log ends
+	}
+	return err
 }
 
 // mark writes a slot with everything that is known to be durable.
