@@ -1,6 +1,7 @@
 package spool_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -184,6 +185,28 @@ func TestCase45Close(t *testing.T) {
 		_, _ = q.Meta(), s.Stats()
 		_ = s.Queues()
 	}
+}
+
+// A call that panics, for a context that is nil or in a function of the caller's, is over: Close does not wait for it.
+func TestRuleCloseAfterPanics(t *testing.T) {
+	onEach(t, func(t *testing.T, s *caseSpool) {
+		q := s.create("q", spool.Meta{})
+		panics := func(call func()) {
+			t.Helper()
+			defer func() {
+				if recover() == nil {
+					t.Errorf("no panic")
+				}
+			}()
+			call()
+		}
+		var none context.Context
+		panics(func() { _, _ = q.Send(none, spool.Message{Body: []byte("m")}) })
+		panics(func() { _ = s.Sync(none) })
+		panics(func() { _ = q.SetMeta(bg, func(*spool.Meta) { panic("the caller's") }) })
+		q.counts(0, 0, 0, 0)
+		s.close()
+	})
 }
 
 // A message is never stranded by Close: it was handed over, or it is Active afterwards.

@@ -25,11 +25,11 @@ func (l *life) fail(err error) { l.failed.CompareAndSwap(nil, &err) }
 
 // enter begins a call; leave must follow when it returns nil.
 func (s *Spool) enter(ctx context.Context) error {
+	err := ctx.Err() // before the call counts: a nil context panics here, and Close must not wait for that call for ever
 	if s.life.calls.Add(1) >= closing {
 		s.leave()
 		return ErrClosed
 	}
-	err := ctx.Err()
 	if failed := s.life.failed.Load(); err == nil && failed != nil {
 		err = *failed
 	}
