@@ -63,13 +63,17 @@ type entry struct {
 	due      int64  // ns; the lease or the delay ends; of inactive, delayed and pending
 	first    int64  // ns; first receive since the send or the last rewind; 0 = none
 	base     int64  // ns; age for dead letters counts from here; 0 = from EnqueuedAt
-	nonce    uint64 // of the latest delivery; 0 = none since the send or the last rewind
+	nonce    uint64 // of the latest delivery, and voided; 0 = none since the send or the last rewind
 	receives uint32
 	rewinds  uint32
 	timer    timer.Handle // of inactive and delayed
 	off      uint16
 	kind     kind
 }
+
+// voided is set in the nonce of a message whose latest lease is over though it is inactive again: its move to the
+// dead-letter queue waits. The receipt of that lease works no more.
+const voided = 1 << 63
 
 // A block is 1,024 consecutive messages of one queue. What is always in memory of it is its stub: counts, and bounds of
 // what falls due. Its body may be put out of memory while the index has it.

@@ -156,10 +156,10 @@ func (q *Queue) standing(b *block, off int, d delivery) Reason {
 	switch {
 	case k == gone || k == hidden || k == pending:
 		return q.spool.recent.reason(d)
-	case e != nil && (e.nonce > d.nonce || e.nonce == 0 && e.rewinds > 0):
+	case e != nil && (e.nonce&^voided > d.nonce || e.nonce == 0 && e.rewinds > 0):
 		return Stale
 	case e == nil || e.nonce != d.nonce:
-		return Expired // the receive itself was undone by a power loss
+		return Expired // the receive itself was undone by a power loss, or the lease is voided
 	case k == rewindable:
 		return Deleted
 	case k == moving:

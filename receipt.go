@@ -29,7 +29,7 @@ const (
 	receiptSize  = receiptPlain + aes.BlockSize
 	idSize       = 16
 
-	nonceBits = 40 // Bound: 10^12 deliveries between two Opens, 16 million Opens
+	nonceBits = 40 // Bound: 10^12 deliveries between two Opens, 8 million Opens; the highest bit is voided's
 )
 
 var (

@@ -368,7 +368,7 @@ func (st *state) stay(seq uint64, due int64) {
 	st.shift(b, off, moving, inactive)
 	e.kind, e.due = inactive, due
 	if e.nonce > 0 {
-		e.nonce++
+		e.nonce |= voided
 	}
 	st.arm(b, e)
 }

@@ -62,16 +62,16 @@ func TestStopped(t *testing.T) {
 	}
 }
 
-// TestWaitingMove: while a dead-letter move waits for room the receipt of the lease that is over stays worthless. Found by
-// seed 231951172985275 of TestSimulation.
+// TestWaitingMove: while a dead-letter move waits for room the receipt of the lease that is over stays worthless: nobody has
+// received the message again, so it is Expired. Found by seed 231951172985275 of TestSimulation.
 func TestWaitingMove(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		log, s, q, d := waitingMove(t, dir)
 		ctx := context.Background()
 		for what, err := range map[string]error{"Extend": d.Extend(ctx, time.Minute), "Release": d.Release(ctx, 0), "Delete": d.Delete(ctx)} {
-			if !errors.Is(err, spool.ErrInvalidReceipt) {
-				t.Errorf("%s after the lease = %v, want ErrInvalidReceipt", what, err)
+			if refused := (*spool.ReceiptError)(nil); !errors.As(err, &refused) || refused.Reason != spool.Expired {
+				t.Errorf("%s after the lease = %v, want ErrInvalidReceipt: Expired", what, err)
 			}
 		}
 		log.SetCapacity(0)
