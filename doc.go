@@ -85,8 +85,8 @@
 //
 // Receives, extensions and releases are written before they are answered, at either level, and fsynced later. So a
 // power loss may undo the latest ones: the message is then visible again, or at the deadline it had before, with a
-// lower count, and its receipt is Expired. WithDurableReceives makes them as durable as sends; take it when a
-// message that brings down the whole machine must be counted each time.
+// lower count, and its receipt is Expired. [WithDurableReceives] has them fsynced before they are answered, at either
+// level; take it when a message that brings down the whole machine must be counted each time.
 //
 // spool relies on a disk that keeps what it said it has synced, and that writes a sector of 512 bytes whole. After a
 // crash what lies behind the last position known to be durable is dropped if it is torn; damage anywhere else is

@@ -65,8 +65,8 @@ func openOn(t *testing.T, log store.Log, dir string, opts ...spool.Option) *case
 	return newCaseSpool(t, s)
 }
 
-// TestAnsweredWhenStored: no verb is answered before its record is written, nor, if the spool's durability covers it,
-// before that is synced; and then it is.
+// TestAnsweredWhenStored: no verb is answered before its record is written, nor, if the spool's durability covers it or it
+// is a durable receive, before that is synced; and then it is.
 func TestAnsweredWhenStored(t *testing.T) {
 	type fixture struct {
 		s *caseSpool
@@ -135,11 +135,13 @@ func TestAnsweredWhenStored(t *testing.T) {
 	for name, verb := range changes {
 		try(name+"/fsync", verb, true)
 		try(name+"/written", verb, false, spool.WithDurability(spool.Written))
+		try(name+"/written with durable receives", verb, false, spool.WithDurability(spool.Written), spool.WithDurableReceives())
 	}
 	for name, verb := range leases {
 		try(name+"/fsync", verb, false)
-		try(name+"/written", verb, false, spool.WithDurability(spool.Written), spool.WithDurableReceives())
-		try(name+"/durable", verb, true, spool.WithDurableReceives())
+		try(name+"/written", verb, false, spool.WithDurability(spool.Written))
+		try(name+"/fsync and durable", verb, true, spool.WithDurableReceives())
+		try(name+"/written and durable", verb, true, spool.WithDurability(spool.Written), spool.WithDurableReceives())
 	}
 }
 
@@ -198,6 +200,97 @@ func TestReceivedWhenDurable(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestHandedOverWhenDurable: with durable receives nobody who waits gets a message before its receive is synced, whatever
+// the spool's durability is and wherever the message comes from; a power loss after that does not undo the receive.
+func TestHandedOverWhenDurable(t *testing.T) {
+	type fixture struct {
+		q, source *caseQueue
+		d         *spool.Delivery // leased for 10 s, the only message of q
+	}
+	send := func(q *caseQueue, delay time.Duration, bodies ...[]byte) error {
+		var ms []spool.Message
+		for _, body := range bodies {
+			ms = append(ms, spool.Message{Body: body, Delay: delay})
+		}
+		_, err := q.SendBatch(bg, ms)
+		return err
+	}
+	leased := map[string]bool{"end of a lease": true, "release": true}
+	for name, cause := range map[string]func(f fixture) error{
+		"send":           func(f fixture) error { return send(f.q, 0, []byte("m")) },
+		"large send":     func(f fixture) error { return send(f.q, 0, make([]byte, 60<<10)) },
+		"batch":          func(f fixture) error { return send(f.q, 0, []byte("m"), []byte("n")) },
+		"end of a delay": func(f fixture) error { return send(f.q, 5*sec, []byte("m")) },
+		"end of a lease": func(f fixture) error { return nil },
+		"release":        func(f fixture) error { return f.d.Release(bg, 0) },
+		"dead letter":    func(f fixture) error { _, err := f.source.Receive(bg, spool.Visibility(sec)); return err },
+	} {
+		for durability, kind := range map[spool.Durability]string{spool.Fsync: "fsync", spool.Written: "written"} {
+			t.Run(name+"/"+kind, func(t *testing.T) {
+				dir := t.TempDir()
+				synctest.Test(t, func(t *testing.T) {
+					log, s := openHeld(t, dir, spool.WithDurability(durability), spool.WithDurableReceives())
+					q := s.create("q", spool.Meta{VisibilityTimeout: time.Hour})
+					f := fixture{q: q, source: s.create("source", spool.Meta{DeadLetter: &spool.DeadLetter{Queue: "q", MaxReceives: 1}})}
+					f.source.send("m")
+					if leased[name] {
+						q.send("m")
+						f.d = q.receive("m", spool.Visibility(10*sec))
+					}
+					if err := s.Sync(bg); err != nil {
+						t.Fatal(err)
+					}
+					log.syncs.close()
+					got := q.waiting(bg, 1, spool.Wait(time.Hour))
+					caused := make(chan error, 1)
+					go func() { caused <- cause(f) }()
+					time.Sleep(20 * sec)
+					synctest.Wait()
+					if len(got) > 0 {
+						t.Fatal("the receiver is answered before the sync")
+					}
+					log.syncs.open()
+					if a := answered(t, got); a.err != nil || len(a.ds) != 1 {
+						t.Fatalf("Receive = %d messages, %v, want one", len(a.ds), a.err)
+					}
+					if err := <-caused; err != nil {
+						t.Error(err)
+					}
+					lost, err := spool.OpenOn(log.Crash(func(int64) int64 { return 0 }), filepath.Join(dir, "none"), nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if q, err := lost.Queue("q"); err != nil {
+						t.Error(err)
+					} else if a, err := q.Attributes(bg); err != nil || a.Inactive != 1 {
+						t.Errorf("after a power loss %d messages are inactive, %v; want the one that was received", a.Inactive, err)
+					}
+					if err := lost.Close(); err != nil {
+						t.Error(err)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestDurableReceivesInMemory: memory takes the option, which changes nothing there.
+func TestDurableReceivesInMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := inMemory(t, spool.WithDurableReceives()).create("q", spool.Meta{})
+		got := q.waiting(bg, 1, spool.Wait(sec))
+		q.send("m")
+		a := answered(t, got)
+		if a.err != nil || len(a.ds) != 1 {
+			t.Fatalf("Receive = %v, want a message", a)
+		}
+		if err := a.ds[0].Release(bg, 0); err != nil {
+			t.Error(err)
+		}
+		q.delete(q.receive("m"))
+	})
 }
 
 // TestRoomBesideSends: sends under way count for MaxMessages, delayed ones included.

@@ -270,7 +270,8 @@ var (
 //	step                                   dies here: after the next Open
 //	1 take room, under mu: check, change,  as before
 //	  VISIBILITY into the open frame
-//	2 the frame is written, answer         changed
+//	2 the frame is written, answer (with   changed
+//	  durable receives when it is synced)
 func (q *Queue) visibility(change func(now int64) (seq uint64, what byte, due int64, err error)) error {
 	c := q.spool.commit
 	need := int64(store.RecordSize(64, 0))

@@ -143,7 +143,8 @@ func checkMax(max int) error {
 //	step                                   dies here: after the next Open
 //	1 take room, under mu: lease, count,   visible
 //	  nonce; RECEIVE into the open frame
-//	2 the frame is written                 leased, or visible; nobody had an answer
+//	2 the frame is written, and synced     leased, or visible; nobody had an answer
+//	  with durable receives
 //	3 bodies are read, answer              leased until its end
 func (q *Queue) acquire(ctx context.Context, grants []grant, max int, o receiveOptions) ([]grant, store.Position, error) {
 	c := q.spool.commit

@@ -56,8 +56,9 @@ var defaults = options{memoryBudget: defaultMemoryBudget, checkpointEvery: check
 // WithDurability chooses between Fsync, the default, and Written.
 func WithDurability(d Durability) Option { return func(o *options) { o.durability = d } }
 
-// WithDurableReceives makes receives and visibility changes as durable as sends before they are answered. Without it a
-// power loss may undo the last ones; the messages are then visible again.
+// WithDurableReceives has receives, extensions and releases on stable storage before they are answered, in a Written spool
+// too, whose other changes stay Written: each of them then waits for an fsync, which calls that run at the same time share.
+// Without it a power loss may undo the last ones; the messages are then visible again. In memory it changes nothing.
 func WithDurableReceives() Option { return func(o *options) { o.durableReceives = true } }
 
 // WithLogger sets where the spool reports what happens in the background. Message bodies are never logged. The default
@@ -102,10 +103,10 @@ type Spool struct {
 	sealer       *sealer
 	recent       memory
 	epoch        uint32
-	level        store.Level // of everything but receives
-	receiveLevel store.Level
-	base         int64     // ns; the clock's reading at opened
-	opened       time.Time // for its monotonic part
+	level        store.Level // of everything but receives and changes of visibility
+	receiveLevel store.Level // of these: AtWritten, or AtSynced with durable receives, whatever level is
+	base         int64       // ns; the clock's reading at opened
+	opened       time.Time   // for its monotonic part
 	nonces       atomic.Uint64
 	stamps       sync.Mutex // guards VisibleAt of deliveries while they are extended
 	spare        sync.Pool  // *waiter
@@ -185,7 +186,7 @@ func newSpool(o options, disk store.Log) *Spool {
 		s.level = store.AtSynced
 	}
 	if o.durableReceives {
-		s.receiveLevel = s.level
+		s.receiveLevel = store.AtSynced
 	}
 	s.spare.New = func() any { return &waiter{ready: make(chan struct{}, 1)} }
 	s.nonces.Store(uint64(info.Epoch) << nonceBits)

@@ -9,7 +9,7 @@ type reach struct {
 	slack       int64
 	late        bool
 	fsync       bool
-	leaseLevels bool // receives are as durable as the rest
+	leaseLevels bool // receives are durable
 }
 
 // apply returns the states that a message may be in after a call had its effect on it, with what the call returned; none

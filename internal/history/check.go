@@ -118,7 +118,7 @@ func (c *checker) frontiers() {
 				durable = append(durable, o)
 			}
 		case Receive, Visibility, Release:
-			if o.outcome == OK && c.l.o.Fsync && c.l.o.DurableReceives && (o.Verb != Receive || len(o.Got) > 0) {
+			if o.outcome == OK && c.l.o.DurableReceives && (o.Verb != Receive || len(o.Got) > 0) {
 				durable = append(durable, o)
 			}
 		case Sync:

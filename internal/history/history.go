@@ -136,7 +136,7 @@ func (o *Op) without() bool { return o.outcome == Refused || o.outcome == Barred
 type Options struct {
 	Limit           int   // most calls; 0 means a million
 	Fsync           bool  // acknowledged changes survive power loss at once, otherwise within Lag
-	DurableReceives bool  // so do receives and changes of visibility
+	DurableReceives bool  // acknowledged receives and changes of visibility survive it at once, with or without Fsync
 	Lag             int64 // ns: how old a change may be that a power loss undoes; 0 means a second
 	Slack           int64 // ns: how far the spool's clock may be from that of the history
 	LateMoves       bool  // dead letters may wait for room, up to an hour

@@ -143,7 +143,7 @@ func (r *run) reach(o *Op, now int64) reach {
 	}
 	lo := o.begin
 	return reach{lo: lo - r.l.o.Slack, hi: max(lo, hi) + r.l.o.Slack, slack: r.l.o.Slack, late: r.l.o.LateMoves,
-		fsync: r.l.o.Fsync, leaseLevels: r.l.o.Fsync && r.l.o.DurableReceives}
+		fsync: r.l.o.Fsync, leaseLevels: r.l.o.DurableReceives}
 }
 
 // returned keeps what agrees with the return of a call: its effect has been made by now.
