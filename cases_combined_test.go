@@ -53,7 +53,7 @@ func TestRuleGivenUpTimers(t *testing.T) {
 		q.rewind(start, 1)
 		time.Sleep(sec)
 		second := q.receive("rewound", spool.Visibility(20*sec)) // until 23 s
-		q.refused(first.Receipt, spool.Stale, spool.Deleted)
+		q.refused(first.Receipt, spool.Deleted)
 		time.Sleep(20*sec - 1)
 		q.counts(0, 1, 0, 0)
 		time.Sleep(time.Nanosecond)

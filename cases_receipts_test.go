@@ -95,6 +95,54 @@ func TestRuleReasons(t *testing.T) {
 	})
 }
 
+// A receipt that has deleted its message says so before anything else that became true of it: rewound, received again,
+// deleted again by another one, expired, purged.
+func TestRuleDeletedFirst(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *caseSpool) {
+		q := s.create("q", spool.Meta{Rewind: time.Hour, Retention: 2 * time.Hour, VisibilityTimeout: 10 * sec})
+		for _, ends := range []func(){
+			func() { time.Sleep(2 * time.Hour) },
+			func() {
+				if err := q.Purge(bg); err != nil {
+					t.Fatal(err)
+				}
+			},
+		} {
+			start := time.Now()
+			q.send("m")
+			before := q.receive("m")
+			time.Sleep(10 * sec)
+			first := q.receive("m")
+			q.delete(first)
+			same := func() {
+				t.Helper()
+				q.refused(first.Receipt, spool.Deleted)
+				q.refused(before.Receipt, spool.Stale)
+			}
+			same()
+			q.rewind(start, 1)
+			same()
+			lapsed := q.receive("m")
+			same()
+			time.Sleep(10 * sec)
+			same()
+			q.refused(lapsed.Receipt, spool.Expired)
+			second := q.receive("m")
+			q.delete(second)
+			same()
+			q.refused(lapsed.Receipt, spool.Stale)
+			q.rewind(start, 1)
+			third := q.receive("m", spool.Visibility(3*time.Hour))
+			same()
+			q.refused(second.Receipt, spool.Deleted)
+			ends()
+			same()
+			q.refused(second.Receipt, spool.Deleted)
+			q.refused(third.Receipt, spool.Gone)
+		}
+	})
+}
+
 // Deleted is remembered while the message is rewindable, and for the latest 4,096 deletions of the spool at least.
 func TestRuleDeletionsRemembered(t *testing.T) {
 	onEach(t, func(t *testing.T, s *caseSpool) {
@@ -128,6 +176,8 @@ func TestRuleDeletionsRemembered(t *testing.T) {
 		}
 		keeps.refused(kept, spool.Deleted)
 		drops.refused(dropped, spool.Deleted, spool.Gone)
+		keeps.rewind(keeps.attributes().CreatedAt, 1)
+		keeps.refused(kept, spool.Deleted, spool.Stale)
 	})
 }
 

@@ -69,7 +69,7 @@ func TestCase31RewindToATime(t *testing.T) {
 			}
 			wantAt(t, "EnqueuedAt", d.EnqueuedAt, at[i])
 			wantAt(t, "FirstReceivedAt", d.FirstReceivedAt, time.Now())
-			q.refused(ds[i].Receipt, spool.Stale, spool.Deleted)
+			q.refused(ds[i].Receipt, spool.Deleted)
 		}
 		q.none()
 		q.rewind(at[1].In(time.FixedZone("far", 12345)), 1)

@@ -111,6 +111,7 @@ type wallet struct {
 	draw     func(n int) int
 	queues   []*walletQueue
 	receipts []*walletReceipt
+	deleted  int // by receipts
 	refusals int
 	reasons  map[spool.Reason]int
 }
@@ -129,6 +130,7 @@ type walletReceipt struct {
 	epoch   int
 	live    bool
 	may     []spool.Reason // when it is not
+	deleted int            // the number of its deletion since the spool was opened; 0 = it has not deleted
 }
 
 func newWallet(t *testing.T, s *spool.Spool, draw func(n int) int) *wallet {
@@ -186,6 +188,7 @@ func (w *wallet) reopened(s *spool.Spool) {
 		}
 	}
 	for _, r := range w.receipts { // which deletions there were may be forgotten
+		r.deleted = 0
 		if slices.Contains(r.may, spool.Deleted) {
 			r.may = []spool.Reason{spool.Deleted, spool.Stale, spool.Gone}
 		}
@@ -316,6 +319,8 @@ func (w *wallet) expected(q *walletQueue, text string) (r *walletReceipt, want [
 		return r, []spool.Reason{spool.WrongQueue}
 	case r.live:
 		return r, nil
+	case r.deleted > 0 && w.deleted-r.deleted < 4096: // whatever became of the message since
+		return r, []spool.Reason{spool.Deleted}
 	}
 	return r, r.may
 }
@@ -363,7 +368,7 @@ func (w *wallet) use(q *walletQueue) {
 	case 0, 1:
 		what, err = "Delete", q.q.Delete(bg, text)
 		if err == nil && want == nil {
-			w.deleted(r)
+			w.delete(r)
 		}
 	case 2:
 		what, err = "ChangeVisibility", q.q.ChangeVisibility(bg, text, 36*time.Hour)
@@ -380,15 +385,16 @@ func (w *wallet) use(q *walletQueue) {
 	}
 }
 
-// deleted notes a delete. What earlier receipts of the message are refused with need not be remembered.
-func (w *wallet) deleted(r *walletReceipt) {
+// delete notes a delete. What earlier receipts of the message are refused with need not be remembered.
+func (w *wallet) delete(r *walletReceipt) {
 	for _, x := range w.receipts {
 		if x.message == r.message && x != r {
 			x.may = []spool.Reason{spool.Stale, spool.Gone, spool.Deleted}
 			x.live = false
 		}
 	}
-	r.live, r.may = false, []spool.Reason{spool.Deleted}
+	w.deleted++
+	r.live, r.may, r.deleted = false, []spool.Reason{spool.Deleted}, w.deleted
 }
 
 // batch deletes by several receipts at a time, some of them twice.
@@ -403,7 +409,7 @@ func (w *wallet) batch(q *walletQueue) {
 		}
 		texts, wants = append(texts, text), append(wants, want)
 		if want == nil {
-			w.deleted(r)
+			w.delete(r)
 		}
 	}
 	err := q.q.DeleteBatch(bg, texts)

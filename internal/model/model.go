@@ -559,12 +559,14 @@ func (q *Queue) Check(r *Receipt) (reasons []string) {
 	}
 	m := r.m
 	if n, ok := m.deletions[r.nonce]; ok {
-		reasons = append(reasons, "Deleted")
-		if m.rewoundAt >= r.nonce {
-			reasons = append(reasons, "Stale") // "deleted by this receipt" and "rewound since" are both true
+		reasons = append(reasons, "Deleted") // it comes before "rewound since", which may be true as well
+		if m.State == Rewindable && m.nonce == r.nonce || n > q.s.forgotten && q.s.deletions-n < 4096 {
+			return reasons
 		}
-		remembered := m.State == Rewindable && m.nonce == r.nonce || n > q.s.forgotten && q.s.deletions-n < 4096
-		if !remembered && m.State == Gone {
+		if m.rewoundAt >= r.nonce { // it may be forgotten that this receipt deleted the message, and even that there was one
+			reasons = append(reasons, "Stale")
+		}
+		if m.State == Gone {
 			reasons = append(reasons, "Gone")
 		}
 		return reasons

@@ -150,7 +150,7 @@ func TestRewind(t *testing.T) { // cases 30 to 35
 	if m := r.Message(); m.Receives != 1 || m.Rewinds != 1 {
 		t.Errorf("after a rewind: %+v", m)
 	}
-	b.check(q, rs[1], "Deleted", "Stale")
+	b.check(q, rs[1], "Deleted")
 	q.Delete(r)
 	b.s.Advance(at(70).Add(-1))
 	b.counts(q, 1, 0, 0, 2)
