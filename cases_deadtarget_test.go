@@ -54,7 +54,7 @@ func TestCase41Bindings(t *testing.T) {
 			wantArgument(t, what, err)
 			wantErr(t, what, err, spool.ErrQueueNotFound)
 		}
-		for _, name := range []string{"none", "Dead"} {
+		for _, name := range []string{"none", "Dead", "", "1x", "no such", "dead\x00", "名", strings.Repeat("d", 65)} {
 			missing("SetMeta", other.SetMeta(bg, bind(name)))
 			_, err := s.CreateQueue(bg, "new", spool.Meta{DeadLetter: &spool.DeadLetter{Queue: name, MaxReceives: 1}})
 			missing("CreateQueue", err)

@@ -146,8 +146,8 @@ func (m Meta) validate() error {
 
 func (d *DeadLetter) validate(retention time.Duration) error {
 	switch {
-	case !validQueueName(d.Queue):
-		return badArgument("Meta.DeadLetter.Queue", d.Queue, queueNameLimit)
+	case !validQueueName(d.Queue): // no queue has that name
+		return &ArgumentError{Name: "Meta.DeadLetter.Queue", Value: d.Queue, Limit: "an existing queue: " + queueNameLimit, cause: ErrQueueNotFound}
 	case d.MaxReceives < 0 || d.MaxReceives > maxMaxReceives:
 		return badArgument("Meta.DeadLetter.MaxReceives", d.MaxReceives, fmt.Sprintf("[0, %d]", maxMaxReceives))
 	case d.MaxAge < 0 || d.MaxAge >= retention:
