@@ -117,6 +117,13 @@ func TestRuleOpenQueue(t *testing.T) {
 		if created.Load() != 1 || len(s.Queues()) != 2 {
 			t.Errorf("created %d times, %d queues, want 1 and 2", created.Load(), len(s.Queues()))
 		}
+		was := s.get("created").Meta()
+		_, err := s.OpenQueue(bg, "created", spool.Meta{Delay: -1})
+		wantArgument(t, "OpenQueue of a queue that is there with a bad Meta", err)
+		q, err := s.OpenQueue(bg, "created", spool.Meta{DeadLetter: &spool.DeadLetter{Queue: "none", MaxReceives: 1}})
+		if err != nil || q.Meta() != was {
+			t.Errorf("OpenQueue of a queue that is there = %v, want it with the Meta that it has", err)
+		}
 	})
 }
 

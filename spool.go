@@ -271,8 +271,10 @@ func (s *Spool) CreateQueue(ctx context.Context, name string, meta Meta) (*Queue
 	return q, nil
 }
 
-// OpenQueue returns the queue, made with meta if it is not there; the settings of one that is there are left alone. A
-// name that differs from an existing one in case only is ErrQueueExists.
+// OpenQueue returns the queue, made with meta if it is not there; the settings of one that is there are left alone. meta
+// is checked in either case, so that a program fails at its first run as at the next ones: a field out of range is
+// ErrInvalidArgument. Only whether the queue that a DeadLetter names exists and may be bound is not looked at when nothing
+// is made. A name that differs from an existing one in case only is ErrQueueExists.
 func (s *Spool) OpenQueue(ctx context.Context, name string, meta Meta) (*Queue, error) {
 	if err := s.enter(ctx); err != nil {
 		return nil, err
