@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -346,4 +347,55 @@ func TestRuleSync(t *testing.T) {
 			t.Errorf("%d ids, want 101", len(ids))
 		}
 	})
+}
+
+// A path that no directory can have, or that leads nowhere, is the caller's to put right: nothing has been done, and the
+// error names it.
+func TestRuleImpossiblePaths(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	if err := os.WriteFile(at("file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	paths := map[string]string{
+		"no path":           "",
+		"a NUL":             at("a\x00b"),
+		"a long name":       at(strings.Repeat("n", 300)),
+		"a long parent":     filepath.Join(at(strings.Repeat("n", 300)), "x"),
+		"a long path":       at(strings.Repeat("n/", 5000)),
+		"a file":            at("file"),
+		"a file as parent":  filepath.Join(at("file"), "x"),
+		"a file far above":  filepath.Join(at("file"), "x", "y"),
+		"a device":          os.DevNull,
+		"a file and a link": at("link"),
+	}
+	if err := errors.Join(os.Symlink("loop", at("loop")), os.Symlink("file", at("link"))); err == nil {
+		paths["a loop"], paths["a loop as parent"] = at("loop"), filepath.Join(at("loop"), "x")
+	}
+	onDisk(t, at("spool")).close()
+	for name, path := range paths {
+		s, err := spool.Open(path)
+		if wantArgument(t, "Open of "+name, err); s != nil {
+			t.Errorf("Open of %s = a spool beside an error", name)
+		}
+		shown := path[:min(len(path), len(dir)+2)]
+		if a := (*spool.ArgumentError)(nil); errors.As(err, &a) && !strings.Contains(fmt.Sprint(a.Value), shown) {
+			t.Errorf("Open of %s = %.300v, want it to name the path", name, err)
+		}
+		_, err = spool.Verify(bg, path)
+		wantArgument(t, "Verify of "+name, err)
+		_, err = spool.Repair(bg, path, at("new"))
+		wantArgument(t, "Repair of "+name, err)
+		_, err = spool.Repair(bg, at("spool"), path)
+		wantArgument(t, "Repair to "+name, err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if !slices.Contains([]string{"file", "link", "loop", "spool"}, e.Name()) {
+			t.Errorf("%s has been made", e.Name())
+		}
+	}
 }

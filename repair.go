@@ -71,7 +71,7 @@ func (c *checkup) repairInto(p *placement) error {
 		return fmt.Errorf("%w: %w", store.ErrNoSpace, err)
 	}
 	if err != nil {
-		return openError(filepath.Dir(p.to), err)
+		return openError("to", p.to, err)
 	}
 	defaults.step.at(stepRepairMade)
 	if err := c.rebuild(tmp); err != nil {
@@ -164,8 +164,8 @@ type placement struct {
 
 // newPlacement decides where a spool repaired from a directory goes, and refuses what is in use.
 func newPlacement(from, to string) (*placement, error) {
-	if to == "" {
-		return nil, badArgument("to", to, "the path of a directory")
+	if err := checkPath("to", to); err != nil {
+		return nil, err
 	}
 	abs, err := filepath.Abs(to)
 	if err != nil {
@@ -187,7 +187,7 @@ func newPlacement(from, to string) (*placement, error) {
 		}
 		return &placement{to: abs}, nil
 	case err != nil:
-		return nil, err
+		return nil, openError("to", to, err)
 	}
 	if was, err := os.Stat(real); err == nil && os.SameFile(was, info) {
 		return &placement{to: real, aside: true, exchange: store.Exchange}, nil

@@ -117,8 +117,8 @@ func newCheck(ctx context.Context, dir string, opts []CheckOption) (*checkup, er
 		}
 		opt(c)
 	}
-	if dir == "" {
-		return nil, badArgument("dir", dir, "the path of a directory")
+	if err := checkPath("dir", dir); err != nil {
+		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -131,7 +131,7 @@ func newCheck(ctx context.Context, dir string, opts []CheckOption) (*checkup, er
 		return nil, badArgument("dir", dir, "the directory of a spool")
 	}
 	if err != nil {
-		return nil, openError(dir, err)
+		return nil, openError("dir", dir, err)
 	}
 	c.report = Report{Dir: dir, Segments: c.survey.Segments(), Queues: []QueueReport{}}
 	for _, f := range c.survey.Faults() {

@@ -125,6 +125,8 @@ type Spool struct {
 
 // Open opens the spool in dir, which is made (mode 0700) when it is not there. One process has a spool open at a time:
 // another one gets ErrLocked. A directory that holds something else is refused with ErrInvalidArgument and left as it is.
+// So is a path that cannot be used: one with a NUL, too long, in a loop of symbolic links, of a file or below one, or where
+// this process may not write.
 //
 // Errors: ErrInvalidArgument, ErrLocked, ErrFormatVersion, ErrCorrupt (*CorruptError with the place; nothing was
 // deleted), ErrNoSpace, ErrStoreFailed for other failures of the disk.
@@ -133,12 +135,12 @@ func Open(dir string, opts ...Option) (*Spool, error) {
 	if err != nil {
 		return nil, err
 	}
-	if dir == "" {
-		return nil, badArgument("dir", dir, "the path of a directory")
+	if err := checkPath("dir", dir); err != nil {
+		return nil, err
 	}
 	disk, err := seglog.Open(dir, seglog.Options{SegmentSize: o.segmentSize, Logger: o.logger, Step: o.step})
 	if err != nil {
-		return nil, openError(dir, err)
+		return nil, openError("dir", dir, err)
 	}
 	s := newSpool(o, disk)
 	if err := s.recover(newShelf(dir, disk, o.logger)); err != nil {
@@ -148,11 +150,20 @@ func Open(dir string, opts ...Option) (*Spool, error) {
 	return s, nil
 }
 
-// openError is storeError for what Open met: a directory that cannot be used is the caller's to put right.
-func openError(dir string, err error) error {
-	for _, unusable := range []error{fs.ErrPermission, fs.ErrNotExist, syscall.ENOTDIR, syscall.EROFS} {
+// checkPath refuses what is no path of a directory anywhere.
+func checkPath(name, path string) error {
+	if path == "" || strings.ContainsRune(path, 0) {
+		return badArgument(name, path, "the path of a directory")
+	}
+	return nil
+}
+
+// openError is storeError for what was met where a directory was to be opened or made: one that cannot be used is the
+// caller's to put right.
+func openError(name, dir string, err error) error {
+	for _, unusable := range []error{fs.ErrPermission, fs.ErrNotExist, syscall.ENOTDIR, syscall.EROFS, syscall.ELOOP, syscall.ENAMETOOLONG} {
 		if errors.Is(err, unusable) && !errors.Is(err, store.ErrCorrupt) {
-			return badArgument("dir", dir, "a directory that can be made, read and written: "+err.Error())
+			return badArgument(name, dir, "a directory that can be made, read and written: "+err.Error())
 		}
 	}
 	return storeError(err)
