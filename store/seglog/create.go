@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -31,7 +32,7 @@ func create(dir string, o *Options) error {
 
 // createAs is create with a given identity and first slot of MARK.
 func createAs(dir string, who identity, first mark, o *Options) error {
-	if err := clearLeft(dir, o); err != nil {
+	if err := errors.Join(refuseUsed(dir, o), clearLeft(dir, o)); err != nil {
 		return err
 	}
 	o.step(stepCreateKey)
@@ -89,6 +90,32 @@ func createFirst(dir string, who identity, o *Options) error {
 	return o.files.SyncDir(dir)
 }
 
+// refuseUsed returns a *store.CorruptError when the directory has been a spool with something in it: then FORMAT was lost,
+// and perhaps more.
+func refuseUsed(dir string, o *Options) error {
+	lost := func(why string) error {
+		return &store.CorruptError{File: filepath.Join(dir, formatName), Reason: "missing, and " + why}
+	}
+	for _, name := range []string{indexName, indexMarker} {
+		if _, err := o.files.Stat(filepath.Join(dir, name)); err == nil {
+			return lost(name + " is there")
+		}
+	}
+	b, err := readFile(o.files, filepath.Join(dir, markName), markFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for at := 0; at < len(b); at += pageSize {
+		if m, err := decodeMark(b[at:]); err == nil && m.durable.pos > 0 {
+			return lost(fmt.Sprintf("%s tells of a log up to position %d", markName, m.durable.pos))
+		}
+	}
+	return nil
+}
+
 // clearLeft removes the segments of an earlier creation. A segment with a frame in it, or one that cannot be read, is not
 // what a creation leaves: then FORMAT was lost, and nothing is touched.
 func clearLeft(dir string, o *Options) error {
@@ -126,8 +153,13 @@ func refuseFrames(path string, o *Options) error {
 	if err != nil {
 		return err
 	}
+	lost := filepath.Join(filepath.Dir(filepath.Dir(path)), formatName)
 	if len(bytes.Trim(b[:n], "\x00")) == 0 {
-		return nil
+		blank, err := zeroed(f)
+		if err == nil && !blank {
+			err = &store.CorruptError{File: lost, Reason: "missing, and " + path + " is not empty"}
+		}
+		return err
 	}
 	if seg.header, err = decodeHeader(b[:n]); err != nil {
 		return unreadable(path, err)
@@ -141,8 +173,21 @@ func refuseFrames(path string, o *Options) error {
 	}
 	found, err := s.search(seg.base)
 	if err == nil && found.end > seg.base {
-		lost := filepath.Join(filepath.Dir(filepath.Dir(path)), formatName)
 		return &store.CorruptError{File: lost, Reason: "missing, and " + path + " holds frames"}
 	}
 	return err
+}
+
+// zeroed tells whether a file holds nothing but zeros.
+func zeroed(f vfile) (bool, error) {
+	b := make([]byte, scanSize)
+	for at := int64(0); ; at += int64(len(b)) {
+		n, err := readUpTo(f, b, at)
+		if err != nil || n == 0 {
+			return true, err
+		}
+		if len(bytes.Trim(b[:n], "\x00")) > 0 {
+			return false, nil
+		}
+	}
 }

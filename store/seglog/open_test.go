@@ -231,3 +231,30 @@ func TestForeignSegment(t *testing.T) {
 		t.Fatalf("Open with a segment of another spool = %v, want a *CorruptError that names it", err)
 	}
 }
+
+// TestLostFormat: a directory that has lost FORMAT is made anew only if nothing else tells that there was something in it.
+func TestLostFormat(t *testing.T) {
+	for name, damage := range map[string]func(*memFS){
+		"and every segment":           func(f *memFS) { delete(f.entries, "/spool/log/0000000000000001.seg") },
+		"and the header of a segment": func(f *memFS) { clear(f.entries["/spool/log/0000000000000001.seg"].data[:pageSize]) },
+		"and the header, and MARK": func(f *memFS) {
+			clear(f.entries["/spool/log/0000000000000001.seg"].data[:pageSize])
+			delete(f.entries, "/spool/MARK")
+		},
+	} {
+		files := newMemFS()
+		o := Options{SegmentSize: 4096, files: files}
+		l := openTest(t, "/spool", o)
+		h := newHistory()
+		if err := errors.Join(h.append(l, 50), h.finish(l), l.Mark(1, true), l.Close(), files.Remove("/spool/FORMAT")); err != nil {
+			t.Fatal(err)
+		}
+		damage(files)
+		before := len(files.entries)
+		l, err := Open("/spool", o)
+		if !errors.Is(err, store.ErrCorrupt) || len(files.entries) != before {
+			t.Errorf("Open without FORMAT, %s = %v with %d entries, want %v with %d", name, err, len(files.entries), store.ErrCorrupt, before)
+		}
+		closeDead(l)
+	}
+}
