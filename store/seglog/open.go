@@ -72,6 +72,10 @@ func openLocked(dir string, o Options, lock io.Closer) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
+	if of := marker.last.id; of != who.id {
+		err := &store.CorruptError{File: marker.path, Reason: fmt.Sprintf("of spool %x, want %x", of, who.id)}
+		return nil, errors.Join(err, marker.file.Close())
+	}
 	l := &Log{dir: dir, o: o, files: o.files, lock: lock, ring: makeRing(o.RingSize)}
 	l.sizeReserve()
 	l.marking.marker = marker

@@ -258,3 +258,25 @@ func TestLostFormat(t *testing.T) {
 		closeDead(l)
 	}
 }
+
+// TestForeignMark: MARK and segments of another spool, which agree with each other, are not taken for this one's.
+func TestForeignMark(t *testing.T) {
+	files := newMemFS()
+	o := Options{SegmentSize: 4096, files: files}
+	for _, dir := range []string{"/spool", "/other"} {
+		l := openTest(t, dir, o)
+		h := newHistory()
+		if err := errors.Join(h.append(l, 50), h.finish(l), l.Mark(1, true), l.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"/MARK", "/log/0000000000000001.seg"} {
+		files.entries["/spool"+name] = files.entries["/other"+name]
+	}
+	l, err := Open("/spool", o)
+	var corrupt *store.CorruptError
+	if !errors.As(err, &corrupt) || corrupt.File != "/spool/MARK" {
+		t.Errorf("Open with the log of another spool = %v, want a *CorruptError of MARK", err)
+	}
+	closeDead(l)
+}
