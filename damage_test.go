@@ -186,6 +186,65 @@ func TestDamage(t *testing.T) {
 	t.Logf("%v", tally)
 }
 
+// TestDamageLeavesAll: an Open that answers ErrCorrupt has changed nothing, not even what it would have done without the
+// damage: unfinished files stay, and so does what says whether the spool was closed cleanly.
+func TestDamageLeavesAll(t *testing.T) {
+	parent := t.TempDir()
+	dir := filepath.Join(parent, "closed")
+	s, err := spool.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := s.CreateQueue(t.Context(), "q", spool.Meta{})
+	for range 20 {
+		_, e := q.Send(t.Context(), spool.Message{Body: []byte("body")})
+		err = errors.Join(err, e)
+	}
+	if err = errors.Join(err, s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	killed := filepath.Join(parent, "killed")
+	damageCopy(t, dir, killed)
+	if s, err = spool.Open(killed); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	damageCopy(t, killed, killed+" copy")
+	for _, dir := range []string{dir, killed + " copy"} {
+		name := filepath.Join(dir, "log", "0000000000000001.seg")
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data[bytes.Index(data[4096:], []byte("SPOL"))+4096+8]++ // a frame's size
+		passing := filepath.Join(dir, "log", "00000000000000ff.tmp")
+		if err := errors.Join(damageWrite(name, data), damageWrite(passing, make([]byte, 100))); err != nil {
+			t.Fatal(err)
+		}
+		before := damageContents(t, dir)
+		if _, err := spool.Open(dir); !errors.Is(err, spool.ErrCorrupt) {
+			t.Errorf("%s: Open = %v, want %v", dir, err, spool.ErrCorrupt)
+		}
+		for name, was := range before {
+			if is := damageContents(t, dir)[name]; is != was && name != "LOCK" {
+				t.Errorf("%s: Open answered ErrCorrupt and made %d bytes of the %d of %s", dir, len(is), len(was), name)
+			}
+		}
+	}
+}
+
+func damageContents(t *testing.T, root string) map[string]string {
+	all := map[string]string{}
+	for _, f := range damageFiles(t, root) {
+		data, err := os.ReadFile(filepath.Join(root, f.name))
+		if err != nil {
+			t.Error(err)
+		}
+		all[f.name] = string(data)
+	}
+	return all
+}
+
 // ---- making damage ----
 
 // damageTemp is a folder whose fsync costs nothing, if there is one.

@@ -138,13 +138,17 @@ func Open(dir string, opts ...Option) (*Spool, error) {
 	if err := checkPath("dir", dir); err != nil {
 		return nil, err
 	}
-	disk, err := seglog.Open(dir, seglog.Options{SegmentSize: o.segmentSize, Logger: o.logger, Step: o.step})
+	var s *Spool
+	found := func(disk *seglog.Log) error {
+		s = newSpool(o, disk)
+		return storeError(s.recover(newShelf(dir, disk, o.logger)))
+	}
+	_, err = seglog.Open(dir, seglog.Options{SegmentSize: o.segmentSize, Logger: o.logger, Found: found, Step: o.step})
+	if err != nil && s != nil {
+		err = errors.Join(err, s.keeper.shelf.close())
+	}
 	if err != nil {
 		return nil, openError("dir", dir, err)
-	}
-	s := newSpool(o, disk)
-	if err := s.recover(newShelf(dir, disk, o.logger)); err != nil {
-		return nil, storeError(errors.Join(err, s.keeper.shelf.close(), disk.Close()))
 	}
 	s.start(o)
 	return s, nil

@@ -25,6 +25,10 @@ type Options struct {
 	// Logger gets what is worth knowing and has no caller to be told. nil means that nobody is told.
 	Logger *slog.Logger
 
+	// Found is called by Open when it knows where the log ends, before it changes anything. The log can be read then, and
+	// nothing else. An error is what Open answers, with every file as it was. nil means that nobody wants to look.
+	Found func(*Log) error
+
 	// Step is called before each named action (see Steps), by several goroutines. Tests kill the process there.
 	Step func(name string)
 

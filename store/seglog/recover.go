@@ -26,7 +26,8 @@ type recovery struct {
 	junk  store.Position // frames behind E in its segment end here
 }
 
-// recover opens the log as the files say it is.
+// recover opens the log as the files say it is. What the caller finds in it comes first: a log with damage before its end
+// is left as it is, torn end included.
 //
 //	recover:remove  nothing has changed
 //	recover:zero    files of which no byte is needed are gone; the end is where it was
@@ -48,10 +49,15 @@ func (l *Log) recover() error {
 	if err := r.compare(); err != nil {
 		return err
 	}
-	if err := r.settle(); err != nil {
+	if err := r.begin(); err != nil {
 		return err
 	}
-	return r.begin()
+	if l.o.Found != nil {
+		if err := l.o.Found(l); err != nil {
+			return err
+		}
+	}
+	return r.settle()
 }
 
 // leave closes the files that are no longer needed: all but those that belong to the log.
@@ -193,13 +199,7 @@ func (r *recovery) settle() error {
 			return err
 		}
 	}
-	l.info.Epoch = r.epoch + 1
-	if l.info.Epoch == 0 {
-		return fmt.Errorf("epoch %d was the last one", r.epoch)
-	}
-	l.segs.list = r.chain.list[:r.at+1]
 	l.segs.spares = spare
-	l.segs.tail, l.segs.durable = r.end, r.end
 	l.step(stepRecoverMark)
 	if err := l.mark(r.m.start, 0, false); err != nil {
 		return err
@@ -266,10 +266,17 @@ func (r *recovery) sync(s *segment) error {
 	return nil
 }
 
-// begin makes the log ready to be appended to: the head of the page that is written next is in the ring.
+// begin makes the log ready to be read, and to be appended to once it is settled: the head of the page that is written next
+// is in the ring.
 func (r *recovery) begin() error {
 	l := r.l
+	l.info.Epoch = r.epoch + 1
+	if l.info.Epoch == 0 {
+		return fmt.Errorf("epoch %d was the last one", r.epoch)
+	}
 	seg := r.chain.list[r.at]
+	l.segs.list = r.chain.list[:r.at+1]
+	l.segs.tail, l.segs.durable = r.end, r.end
 	l.segs.hold(seg)
 	f, err := seg.open(l.files)
 	if err != nil {
