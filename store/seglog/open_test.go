@@ -215,6 +215,36 @@ func TestLocked(t *testing.T) {
 	}
 }
 
+// A fullFile is a small file on a full disk: it takes what fits the blocks it has, and what it gives up is lost to it.
+type fullFile struct {
+	text   []byte
+	blocks int
+}
+
+func (f *fullFile) WriteAt(b []byte, at int64) (int, error) {
+	if int(at)+len(b) > f.blocks*pageSize {
+		return 0, syscall.ENOSPC
+	}
+	f.text = append(f.text[:at], append(b, f.text[min(int(at)+len(b), len(f.text)):]...)...)
+	return len(b), nil
+}
+
+func (f *fullFile) Truncate(size int64) error {
+	f.text, f.blocks = f.text[:size], min(f.blocks, (int(size)+pageSize-1)/pageSize)
+	return nil
+}
+
+// TestLockOnFullDisk: a lock is taken without room for a pid, and none is needed where one stood before.
+func TestLockOnFullDisk(t *testing.T) {
+	pid := strconv.Itoa(os.Getpid())
+	for before, want := range map[string]string{"": "", "1": pid, "12345678901234567": pid} {
+		f := &fullFile{text: []byte(before), blocks: min(1, len(before))}
+		if err := writePid(f); err != nil || string(f.text) != want {
+			t.Errorf("pid over %q = %q, %v, want %q", before, f.text, err, want)
+		}
+	}
+}
+
 // TestForeignSegment: a segment of another spool is not taken for a spare.
 func TestForeignSegment(t *testing.T) {
 	files := newMemFS()

@@ -2,6 +2,7 @@ package seglog
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 
@@ -18,11 +19,19 @@ func lockedError(name, holder string) error {
 	return fmt.Errorf("%s: %w, pid %s", name, store.ErrLocked, holder)
 }
 
-// writePid replaces the contents of the lock file, which the caller has locked.
-func writePid(f *os.File) error {
-	if err := f.Truncate(0); err != nil {
-		return err
+// writePid replaces the contents of the lock file, which the caller has locked. They are written over, not made anew: on a
+// full disk somebody else may take a block that is given up. Without room for the pid the next process is not told it.
+func writePid(f interface {
+	io.WriterAt
+	Truncate(size int64) error
+}) error {
+	pid := strconv.AppendInt(nil, int64(os.Getpid()), 10)
+	_, err := f.WriteAt(pid, 0)
+	switch {
+	case err == nil:
+		return f.Truncate(int64(len(pid)))
+	case noSpace(err):
+		return f.Truncate(0)
 	}
-	_, err := f.WriteAt(strconv.AppendInt(nil, int64(os.Getpid()), 10), 0)
 	return err
 }
