@@ -67,6 +67,9 @@ type checker struct {
 	tallies map[*Op]*tally
 	ended   map[QueueID][]ending
 	fates   map[int32]*fate
+	spare   []config // room for the next configs of a run, whose own take its place: most calls make new ones
+	todo    []config // room for those that are still to be looked at
+	own     []config // room for the first ones of the next run
 	verdict Verdict
 }
 
@@ -281,7 +284,8 @@ func (c *checker) track(t *track) {
 		c.violated(fmt.Sprintf("%q was sent to a queue that was not created", t.body), c.l.line(t.send))
 		return
 	}
-	r := c.newRun(t, slices.Clone(s.configs))
+	r := c.newRun(t, append(c.own[:0], s.configs...))
 	r.over(s.stamp, t.own)
 	r.end()
+	c.own = r.configs
 }

@@ -16,10 +16,10 @@ type run struct {
 	c        *checker
 	l        *Log
 	t        *track
-	configs  []config
-	pending  []event // calls under way, by slot; op nil: free
-	under    int     // slots in use
-	settings bool    // it follows a queue's settings, not a message
+	configs  []config // its own: their memory is written over
+	pending  []event  // calls under way, by slot; op nil: free
+	under    int      // slots in use
+	settings bool     // it follows a queue's settings, not a message
 	quiet    func(stamp uint64)
 	wrong    bool
 	ended    uint64
@@ -157,16 +157,16 @@ func (r *run) returned(e event) {
 	}
 	before, now := r.configs, e.op.end
 	bit := uint64(1) << slot
-	var kept []config
-	todo := slices.Clone(r.configs)
+	kept := r.c.spare[:0]
+	todo := append(r.c.todo[:0], r.configs...)
 	why := ""
+	var buf [8]state
 	for i := 0; i < len(todo); i++ {
 		cfg := todo[i]
 		if cfg.done&bit != 0 {
 			kept = add(kept, config{cfg.s, cfg.done &^ bit})
 			continue
 		}
-		var buf [8]state
 		next, reason := r.l.apply(buf[:0], cfg.s, r.t, e.op, e.item, r.reach(e.op, now))
 		if reason != "" {
 			why = reason
@@ -190,12 +190,12 @@ func (r *run) returned(e event) {
 	}
 	r.pending[slot] = event{}
 	r.under--
-	r.configs = kept
+	r.configs, r.c.spare, r.c.todo = kept, before, todo
 	for i := range r.configs {
 		r.l.settled(&r.configs[i].s, now)
 	}
 	if len(kept) == 0 {
-		r.configs = before
+		r.configs, r.c.spare = before, kept
 		r.fail(e.op, why)
 	}
 }
@@ -304,7 +304,8 @@ func (r *run) unnamed(o *Op) {
 		r.tally(o)
 		return
 	}
-	var kept []config
+	narrows := o.Verb == Peek && len(o.Got) < o.Max // it rules out states; a receive may have come at another moment
+	kept := r.configs[:0]                           // none of them is written over before it has been looked at
 	definite, last := true, never
 	lo, hi := o.begin-r.l.o.Slack, o.end+r.l.o.Slack
 	if o.Verb == Receive && o.Wait > 0 {
@@ -313,10 +314,11 @@ func (r *run) unnamed(o *Op) {
 	if len(o.Got) == o.Max { // it left what is younger
 		last = o.Got[len(o.Got)-1].Enqueued
 	}
-	for _, cfg := range r.configs {
-		var buf [8]state
+	var buf [8]state
+	for i := range r.configs {
+		s := &r.configs[i].s
 		other := false
-		if set := r.settingsOf(o.Queue, &cfg.s); o.Verb == Receive && len(o.Got) > 0 && set != nil {
+		if set := r.settingsOf(o.Queue, s); o.Verb == Receive && len(o.Got) > 0 && set != nil {
 			v := o.Visibility
 			if v == 0 {
 				v = set.Visibility
@@ -324,17 +326,21 @@ func (r *run) unnamed(o *Op) {
 			lo = o.Got[0].Visible - v // the instant at which it took them
 			hi = lo
 		}
-		for _, s := range evolve(buf[:0], cfg.s, lo, hi, r.l.o.LateMoves) {
+		evolved := evolve(buf[:0], *s, lo, hi, r.l.o.LateMoves)
+		for j := range evolved {
+			s := &evolved[j]
 			here := s.sent && (o.Queue == r.t.queue) != s.dead
 			other = other || !here || s.kind != active || s.enqueued.hi >= last
 		}
 		if other {
 			definite = false
-			kept = append(kept, cfg)
+			if narrows {
+				kept = append(kept, r.configs[i])
+			}
 		}
 	}
 	switch {
-	case !definite && len(o.Got) < o.Max && o.Verb == Peek:
+	case !definite && narrows:
 		r.configs = kept
 	case !definite:
 	case o.Verb == Peek:

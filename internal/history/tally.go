@@ -81,10 +81,12 @@ func (r *run) tally(o *Op) {
 	var must, may [gone + 1]bool
 	must[active], must[inactive], must[delayed], must[rewindable] = true, true, true, true
 	stored, some, n := true, false, 0
-	for _, cfg := range r.configs {
-		var buf [8]state
-		for _, s := range evolve(buf[:0], cfg.s, o.begin-r.l.o.Slack, o.end+r.l.o.Slack, r.l.o.LateMoves) {
-			n++
+	var buf [8]state
+	for i := range r.configs {
+		evolved := evolve(buf[:0], r.configs[i].s, o.begin-r.l.o.Slack, o.end+r.l.o.Slack, r.l.o.LateMoves)
+		n += len(evolved)
+		for j := range evolved {
+			s := &evolved[j]
 			k := s.kind
 			if here := s.sent && (o.Queue == r.t.queue) != s.dead; !here {
 				k = gone
