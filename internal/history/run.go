@@ -164,23 +164,23 @@ func (r *run) returned(e event) {
 	for i := 0; i < len(todo); i++ {
 		cfg := todo[i]
 		if cfg.done&bit != 0 {
-			kept = add(kept, config{cfg.s, cfg.done &^ bit})
+			kept = add(kept, &cfg.s, cfg.done&^bit)
 			continue
 		}
 		next, reason := r.l.apply(buf[:0], cfg.s, r.t, e.op, e.item, r.reach(e.op, now))
 		if reason != "" {
 			why = reason
 		}
-		for _, s := range next {
-			kept = add(kept, config{s, cfg.done})
+		for j := range next {
+			kept = add(kept, &next[j], cfg.done)
 		}
 		for p, other := range r.pending {
 			if p == slot || other.op == nil || cfg.done&(1<<p) != 0 {
 				continue
 			}
 			next, _ := r.l.apply(buf[:0], cfg.s, r.t, other.op, other.item, r.reach(other.op, now))
-			for _, s := range next {
-				todo = add(todo, config{s, cfg.done | 1<<p})
+			for j := range next {
+				todo = add(todo, &next[j], cfg.done|1<<p)
 			}
 		}
 		if len(todo) > mostConfigs {
@@ -201,15 +201,15 @@ func (r *run) returned(e event) {
 }
 
 // add adds a config unless it is there, or one that differs in nothing but the bound of time and what it is known by.
-func add(list []config, c config) []config {
+func add(list []config, s *state, done uint64) []config {
 	for i := range list {
-		if list[i].done == c.done && same(&list[i].s, &c.s) {
-			list[i].s.at = min(list[i].s.at, c.s.at)
-			list[i].s.marks = common(list[i].s.marks, c.s.marks)
+		if have := &list[i]; have.done == done && alike(&have.s, s) && same(&have.s, s) {
+			have.s.at = min(have.s.at, s.at)
+			have.s.marks = common(have.s.marks, s.marks)
 			return list
 		}
 	}
-	return append(list, c)
+	return append(list, config{*s, done})
 }
 
 // crash settles the calls under way: each had its effect, or not. After a power loss what was not durable may be undone,
@@ -223,8 +223,8 @@ func (r *run) crash(o *Op) {
 			}
 			var buf [8]state
 			next, _ := r.l.apply(buf[:0], todo[i].s, r.t, other.op, other.item, r.reach(other.op, o.begin))
-			for _, s := range next {
-				todo = add(todo, config{s, todo[i].done | 1<<p})
+			for j := range next {
+				todo = add(todo, &next[j], todo[i].done|1<<p)
 			}
 		}
 		if len(todo) > mostConfigs {
@@ -257,7 +257,7 @@ func (r *run) crash(o *Op) {
 					s.enqueued.hi = never
 				}
 			}
-			kept = add(kept, config{s: s})
+			kept = add(kept, &s, 0)
 		}
 	}
 	r.configs = kept

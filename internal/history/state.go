@@ -59,11 +59,16 @@ type undo struct {
 	op     *Op
 }
 
+// alike compares what differs most often.
+func alike(a, b *state) bool {
+	return a.due == b.due && a.enqueued == b.enqueued && a.kind == b.kind
+}
+
 // same tells whether two states differ in nothing but the bound of time and the marks.
 func same(a, b *state) bool {
 	for top := true; ; top = false {
-		if a.kind != b.kind || a.due != b.due || a.enqueued != b.enqueued {
-			return false // what differs most often
+		if !alike(a, b) {
+			return false
 		}
 		x, y := *a, *b
 		x.at, x.undo, y.at, y.undo = 0, nil, 0, nil
