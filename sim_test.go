@@ -10,13 +10,10 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/spoolmq/spool"
@@ -46,146 +43,6 @@ const (
 	simRoundOps  = 420 // operations of a busy time
 	simMostThere = 250 // messages of a queue, about
 )
-
-// simTotals is what seeds add up to.
-type simTotals struct {
-	mu             sync.Mutex
-	ops, calls     int
-	crashes, power int
-	closes         int
-	faults         [simFaults]int
-	squeezes       int
-	span           time.Duration
-	verdict        history.Verdict
-}
-
-func (s *simTotals) faultCount() (n int) {
-	for _, f := range s.faults {
-		n += f
-	}
-	return n + s.squeezes
-}
-
-func TestSimulation(t *testing.T) {
-	seed, seeds := *simSeed, *simSeeds
-	if seed == 0 {
-		seed = rand.Uint64() >> 16
-	}
-	switch {
-	case seeds > 0:
-	case *simYears > 0:
-		seeds = int(*simYears * simPerYear)
-	case testing.Short() || raceEnabled:
-		seeds = 2
-	default:
-		seeds = 4
-	}
-	t.Logf("-spool.sim.seed=%d -spool.sim.seeds=%d", seed, seeds)
-	var totals simTotals
-	begun := time.Now()
-	var next sync.Mutex
-	var hashed, other atomic.Int64 // seeds that were run again, and those that did not repeat
-	i := 0
-	take := func() (uint64, bool) {
-		next.Lock()
-		defer next.Unlock()
-		i++
-		return seed + uint64(i-1), i <= seeds && !t.Failed()
-	}
-	t.Run("seeds", func(t *testing.T) {
-		for w := range 2 {
-			t.Run(fmt.Sprint(w), func(t *testing.T) {
-				t.Parallel()
-				for seed, ok := take(); ok; seed, ok = take() {
-					hash := simulate(t, seed, &totals)
-					if hash == 0 {
-						continue
-					}
-					if *simYears == 0 || seed%4 == 0 {
-						same := false
-						for try := 0; try < 3 && !same; try++ {
-							same = simulate(t, seed, &simTotals{}) == hash
-						}
-						if hashed.Add(1); !same {
-							t.Logf("-spool.sim.seed=%d: three more runs made other histories", seed)
-							other.Add(1)
-						}
-					}
-				}
-			})
-		}
-	})
-	took := time.Since(begun)
-	// What the background does at the same instant as a call has no order, so not every seed repeats.
-	if n, bad := hashed.Load(), other.Load(); bad > 1+n/3 {
-		t.Errorf("%d of %d seeds made another history when they were run again", bad, n)
-	}
-	v := totals.verdict
-	t.Logf("%.2f simulated years, seeds %d to %d: %d operations (%d calls recorded), %d crashes (%d of the machine), %d faults, %d clean closes, %d messages, %d deliveries; %d numbers at rest compared, %d of them exact; %v, %.0f operations a second",
-		float64(totals.span)/float64(simYear), seed, seed+uint64(seeds)-1, totals.ops, totals.calls, totals.crashes, totals.power,
-		totals.faultCount(), totals.closes, v.Messages, v.Deliveries, v.Numbers, v.Exact, took.Round(time.Second/10), float64(totals.ops)/took.Seconds())
-	var faults []string
-	for f, n := range totals.faults {
-		faults = append(faults, fmt.Sprintf("%s %d", simFaultNames[f], n))
-	}
-	t.Logf("faults: %s, no room %d; %d seeds made the same history twice", strings.Join(faults, ", "), totals.squeezes, hashed.Load())
-	if *simYears > 0 {
-		for _, c := range []struct {
-			what string
-			got  int
-			want float64
-		}{{"operations", totals.ops, 1e6}, {"crashes", totals.crashes, 2000}, {"faults", totals.faultCount(), 2000}} {
-			if want := c.want * *simYears; float64(c.got) < want {
-				t.Errorf("%d %s, want at least %.0f", c.got, c.what, want)
-			}
-		}
-	}
-}
-
-// simulate runs one seed and returns the hash of its history, 0 where another run may make another one: what is done in the
-// background at the same instant as a call may come before it or after.
-func simulate(t *testing.T, seed uint64, totals *simTotals) (hash uint64) {
-	dir, err := os.MkdirTemp(damageTemp(), "spool-sim-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	sim := &simulation{seed: seed, dir: dir, rng: rand.New(rand.NewPCG(seed, 0))}
-	synctest.Test(t, sim.run)
-	if *simFile != "" {
-		text := strings.Join(slices.Collect(sim.h.Lines()), "")
-		if err := os.WriteFile(fmt.Sprintf("%s.%d", *simFile, seed), []byte(text), 0o600); err != nil {
-			t.Error(err)
-		}
-	}
-	v := sim.h.Check()
-	for _, x := range v.Violations {
-		t.Errorf("-spool.sim.seed=%d -spool.sim.seeds=1: %v", seed, x)
-	}
-	for _, wrong := range sim.wrong {
-		t.Errorf("-spool.sim.seed=%d -spool.sim.seeds=1: %s", seed, wrong)
-	}
-	totals.mu.Lock()
-	defer totals.mu.Unlock()
-	totals.ops += sim.ops
-	totals.calls += v.Ops
-	totals.crashes += sim.crashes
-	totals.power += sim.power
-	totals.closes += sim.closes
-	totals.squeezes += sim.squeezes
-	for f := range totals.faults {
-		totals.faults[f] += sim.faults[f]
-	}
-	totals.span += sim.span
-	totals.verdict.Messages += v.Messages
-	totals.verdict.Deliveries += v.Deliveries
-	totals.verdict.Numbers += v.Numbers
-	totals.verdict.Exact += v.Exact
-	if !sim.calm {
-		return 0
-	}
-	return sim.h.Hash()
-}
 
 // A simulation is one seed.
 type simulation struct {
