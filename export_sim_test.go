@@ -21,3 +21,12 @@ func OpenOn(disk store.Log, dir string, index func() (store.Index, error), opts 
 
 // CheckInvariants tells which invariants of the state of a spool do not hold.
 func CheckInvariants(s *Spool) []string { return checkSpool(s) }
+
+// WithSynced has f called after each sync of the log, before the spool believes that anything is durable.
+func WithSynced(f func()) Option {
+	return withStep(func(name string) {
+		if name == "commit:synced" {
+			f()
+		}
+	})
+}

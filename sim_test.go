@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -200,7 +201,8 @@ func (sim *simulation) choose() {
 
 // boot opens the spool on what is there.
 func (sim *simulation) boot() bool {
-	s, err := spool.OpenOn(sim.disk, sim.disk.dir, sim.disk.open, sim.options...)
+	options := append(slices.Clip(sim.options), spool.WithSynced(sim.disk.finish))
+	s, err := spool.OpenOn(sim.disk, sim.disk.dir, sim.disk.open, options...)
 	if err != nil {
 		sim.errorf("Open = %v", err)
 		return false
