@@ -4,8 +4,10 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -34,25 +36,38 @@ func TestRight(t *testing.T) {
 	}
 	first := firstSeed(t)
 	var sum Verdict
-	for i := range seeds {
-		seed := first + uint64(i)
-		v := newPlay(seed, "").run().Check()
-		if len(v.Violations) > 0 {
-			t.Fatalf("-history.seed=%d: %v", seed, v.Violations[0])
-		}
-		sum.Ops += v.Ops
-		sum.Messages += v.Messages
-		sum.Deliveries += v.Deliveries
-		sum.Unknown += v.Unknown
-		sum.AtRest += v.AtRest
-		sum.RewindCounts += v.RewindCounts
-		sum.Exact += v.Exact
-		sum.Numbers += v.Numbers
+	var mu sync.Mutex
+	var next atomic.Uint64
+	var wait sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wait.Go(func() {
+			for i := next.Add(1) - 1; i < uint64(seeds) && !t.Failed(); i = next.Add(1) - 1 {
+				v := newPlay(first+i, "").run().Check()
+				if len(v.Violations) > 0 {
+					t.Errorf("-history.seed=%d: %v", first+i, v.Violations[0])
+				}
+				mu.Lock()
+				sum.add(v)
+				mu.Unlock()
+			}
+		})
 	}
+	wait.Wait()
 	t.Logf("%d histories: %+v", seeds, sum)
 	if sum.Exact*10 < sum.Numbers*8 || sum.Unknown == 0 || sum.RewindCounts == 0 {
 		t.Errorf("the histories check too little: %+v", sum)
 	}
+}
+
+func (sum *Verdict) add(v Verdict) {
+	sum.Ops += v.Ops
+	sum.Messages += v.Messages
+	sum.Deliveries += v.Deliveries
+	sum.Unknown += v.Unknown
+	sum.AtRest += v.AtRest
+	sum.RewindCounts += v.RewindCounts
+	sum.Exact += v.Exact
+	sum.Numbers += v.Numbers
 }
 
 // TestRightOnce: what a right spool did was called wrong here once. Its retention ended inside a lease of which nobody could tell
