@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,6 +29,9 @@ const (
 	simServes = "SPOOL_TEST_SIM" // set in the environment of such a process
 	simWide   = 8                // one seed in so many has all processors
 	simAgain  = 4                // of a year: one seed in so many is run again
+
+	// simHung is longer than any seed takes: virtual time stands still where something goes round without end.
+	simHung = 5 * time.Minute
 )
 
 // simTotals is what seeds add up to.
@@ -183,9 +187,14 @@ func simProcess(t *testing.T, take func() (uint64, bool)) (totals simTotals) {
 	answers := json.NewDecoder(out)
 	for seed, ok := take(); ok; seed, ok = take() {
 		var s simTotals
+		hung := time.AfterFunc(simHung, func() { // it tells where it is
+			t.Errorf("-spool.sim.seed=%d -spool.sim.seeds=1: no end after %v", seed, simHung)
+			cmd.Process.Signal(syscall.SIGQUIT)
+		})
 		if _, err = fmt.Fprintln(in, seed); err == nil {
 			err = answers.Decode(&s)
 		}
+		hung.Stop()
 		if totals.add(s); err != nil {
 			break // it has failed, or died
 		}
