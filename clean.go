@@ -13,6 +13,7 @@ import (
 // Cleaning begins earlier, because prepared segments, spare ones and the index take their part.
 const (
 	spaceSlack = 96 << 20 // the log holds 1.2 times what is live and this much before it is cleaned; the contract has it twice
+	shortSlack = 1 << 20  // the same on a full disk, the last segment left out: what is live in it would be copied for ever
 
 	copyStep    = 16       // Bound: messages that are read, and then copied, at a time: a durable call waits for as long
 	copyBytes   = 64 << 10 // Bound: their contents, unless a single one is larger; a receive waits for as long as they are written
@@ -45,7 +46,7 @@ type pressure uint8
 const (
 	tidy    pressure = iota
 	untidy           // to be cleaned with long pauses while calls are under way: their p99 does not see it
-	crowded          // more than the contract allows: with short pauses, and with none when that does not help
+	crowded          // more than the contract allows, or on a full disk: with short pauses, and with none when that does not help
 	clogged          // more than twice the garbage that the contract allows: sends wait for the cleaner
 )
 
@@ -118,12 +119,17 @@ func (k *keeper) untidy() bool {
 // pressure weighs the log against what is live, and tells how far an untidy log is on its way to a crowded one, from 0 to 1.
 func (k *keeper) pressure() (p pressure, haste float64) {
 	s := k.spool
-	if len(s.disk.Boundaries()) < 2 {
+	bounds := s.disk.Boundaries()
+	if len(bounds) < 2 {
 		return tidy, 0
 	}
 	live := k.cost(s.live()) + s.told()
 	begin, end := live/5+k.slack, live*3/10+2*k.slack
-	switch extra := s.disk.Size().Live - live; {
+	extra := s.disk.Size().Live - live
+	last := int64(s.disk.End() - bounds[len(bounds)-1])
+	switch {
+	case k.short.Load() && extra <= end && extra-last > live/5+min(k.slack, shortSlack):
+		return crowded, 1
 	case extra <= begin:
 		return tidy, 0
 	case extra <= end:

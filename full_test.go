@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/spoolmq/spool"
 )
@@ -120,6 +121,38 @@ func TestFullDisk(t *testing.T) {
 				t.Fatalf("Attributes = %+v, %v, before the reopen %+v", after, err, before)
 			}
 		})
+	}
+}
+
+// TestFullDiskCleaned: on a full disk the log is cleaned, however small it is. What stays of it may be in every segment.
+func TestFullDiskCleaned(t *testing.T) {
+	ctx := context.Background()
+	s, err := spool.Open(smallDisk(t, "48m"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	q, err := s.CreateQueue(ctx, "q", spool.Meta{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, kept := fillDisk(t, q, 10_000), int64(0)
+	for i := range stored {
+		d, err := q.Receive(ctx, spool.Visibility(time.Hour))
+		if kept++; err == nil && i%10 > 0 {
+			kept--
+			err = d.Delete(ctx)
+		}
+		if err != nil {
+			t.Fatalf("message %d of %d on a full disk: %v", i+1, stored, err)
+		}
+	}
+	again := healDisk(t, q, 10_000, stored/2)
+	if again < stored/2 {
+		t.Errorf("%d messages stored after nine of ten were deleted, %d before", again, stored)
+	}
+	if a, err := q.Attributes(ctx); err != nil || a.Active != int64(again) || a.Inactive != kept {
+		t.Errorf("Attributes = %+v, %v, want %d active and %d inactive", a, err, again, kept)
 	}
 }
 

@@ -46,6 +46,7 @@ type keeper struct {
 	suspended bool         // guarded by work; there was no room for the last checkpoint
 	evicted   int          // guarded by work; blocks put out of memory
 	fruitless time.Time    // guarded by work; nothing could be put out of memory then
+	short     atomic.Bool  // the disk is full: the log is cleaned for less than its slack
 	heavy     atomic.Int64 // bytes that copies take for 1,000 that the space contract counts
 
 	kick      chan struct{}
@@ -83,6 +84,13 @@ func (k *keeper) dirty() {
 	select {
 	case k.kick <- struct{}{}:
 	default:
+	}
+}
+
+// isShort is the committer's call: room was not to be had but from the reserve, or it was.
+func (k *keeper) isShort(short bool) {
+	if k.short.Swap(short) != short && short {
+		k.shelveSoon()
 	}
 }
 

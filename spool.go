@@ -214,7 +214,7 @@ func newSpool(o options, disk store.Log) *Spool {
 // start makes a recovered spool work.
 func (s *Spool) start(o options) {
 	s.commit = store.NewCommitter(s.disk, store.CommitterOptions{
-		Level: s.level, Reveal: s.reveal, Failed: s.stop, Dirty: s.keeper.dirty, Step: s.step})
+		Level: s.level, Reveal: s.reveal, Failed: s.stop, Dirty: s.keeper.dirty, Short: s.keeper.isShort, Step: s.step})
 	s.clock = newClock(s.now, (*Queue).tick)
 	s.worker = newWorker()
 	s.keeper.start(s, o)

@@ -88,6 +88,9 @@ func (c *Committer) grow(n int64, purse Purse) (err error) {
 	default:
 		err = c.log.Draw(n, purse == Cleaner)
 	}
+	if err == nil || errors.Is(err, ErrNoSpace) {
+		c.short(c.log.Room() < n)
+	}
 	if err != nil && !errors.Is(err, ErrNoSpace) && !errors.Is(err, ErrClosed) {
 		c.Fail(err) // an I/O error is the end, wherever it is met
 	}

@@ -55,6 +55,7 @@ type Committer struct {
 	reveal func([]Hidden)
 	failed func(error)
 	dirty  func()
+	short  func(bool)
 	step   func(name string)
 
 	growing sync.Mutex    // one Grow at a time
@@ -128,14 +129,18 @@ type CommitterOptions struct {
 	Reveal func([]Hidden) // their records have reached Level; in log order, one call at a time
 	Failed func(error)    // called once, by the call that met the error
 	Dirty  func()         // something was written and is not yet synced; must not block
+	Short  func(bool)     // whether room that was asked for is not to be had but from the reserve; must not block. nil: not told
 	Step   func(string)   // called at each of Steps, by whoever leads; tests end the process there. nil: it is not
 }
 
 // NewCommitter returns a committer for a log that nobody else appends to.
 func NewCommitter(log Log, o CommitterOptions) *Committer {
 	end := log.End()
-	c := &Committer{log: log, level: o.Level, reveal: o.Reveal, failed: o.Failed, dirty: o.Dirty, step: o.Step,
+	c := &Committer{log: log, level: o.Level, reveal: o.Reveal, failed: o.Failed, dirty: o.Dirty, short: o.Short, step: o.Step,
 		next: end, written: end, synced: log.Synced()}
+	if c.short == nil {
+		c.short = func(bool) {}
+	}
 	c.room.L = &c.mu
 	c.large.New = func() any { return &group{} }
 	c.parked.New = func() any { return &call{wake: make(chan signal, 1)} }

@@ -80,17 +80,24 @@ func (l *Log) reserveTarget() int64 {
 	return min(max(minReserve, int64(l.End()-l.Start())), l.reserveMost)
 }
 
+// reserveLacks is how much smaller the reserve is than it is to be.
+func (l *Log) reserveLacks() int64 {
+	lacks := l.reserveTarget()
+	l.segs.mu.Lock()
+	defer l.segs.mu.Unlock()
+	for _, s := range l.segs.reserve {
+		lacks -= s.size
+	}
+	return lacks
+}
+
 // fillReserve takes space for what the reserve lacks, as far as there is some. Caller holds space.mu.
 func (l *Log) fillReserve() {
 	for l.usable() == nil {
-		l.segs.mu.Lock()
-		have := int64(0)
-		for _, s := range l.segs.reserve {
-			have += s.size
-		}
-		l.segs.mu.Unlock()
+		lacks := l.reserveLacks()
+		have := l.reserveTarget() - lacks
 		l.space.reserved = max(l.space.reserved, have)
-		if have >= l.reserveTarget() {
+		if lacks <= 0 {
 			return
 		}
 		size := int64(largePiece)

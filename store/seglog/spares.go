@@ -27,6 +27,9 @@ func (l *Log) giveUp(s *segment) error {
 	if !l.standard(s) {
 		return l.remove(s)
 	}
+	if l.fillReserve(); l.reserveLacks() > 0 {
+		return l.remove(s) // whoever makes room comes before whoever takes it
+	}
 	if surplus := l.surplus(s); surplus != nil {
 		if err := l.remove(surplus); err != nil || surplus == s {
 			return err
