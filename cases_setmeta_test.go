@@ -29,6 +29,37 @@ func TestRuleSetMetaIsAtomic(t *testing.T) {
 	})
 }
 
+// A change that changes the settings itself does not count, and ends: what it has called is done, and it is refused.
+func TestRuleSetMetaInsideItself(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *caseSpool) {
+		q, other := s.create("q", spool.Meta{Rewind: time.Hour}), s.create("other", spool.Meta{})
+		calls, waits := 0, q.Meta().PollingWait
+		wantArgument(t, "SetMeta inside SetMeta", q.SetMeta(bg, func(m *spool.Meta) {
+			calls++
+			m.MaxMessages = 7
+			waits = time.Duration(calls)
+			if err := q.SetMeta(bg, func(m *spool.Meta) { m.PollingWait = waits }); err != nil {
+				t.Error(err)
+			}
+		}))
+		if m := q.Meta(); m.PollingWait != waits || m.MaxMessages == 7 {
+			t.Errorf("Meta = %+v after %d calls, want what the inner one has set", m, calls)
+		}
+		// Once is an ordinary conflict, and another queue is none.
+		calls = 0
+		q.set(func(m *spool.Meta) {
+			m.MaxMessages = 7
+			if calls++; calls == 1 {
+				q.set(func(m *spool.Meta) { m.PollingWait = sec })
+			}
+			other.set(func(m *spool.Meta) { m.MaxMessages = int64(calls) })
+		})
+		if m := q.Meta(); calls != 2 || m.MaxMessages != 7 || m.PollingWait != sec || other.Meta().MaxMessages != 2 {
+			t.Errorf("Meta = %+v after %d calls, want both changes after 2", m, calls)
+		}
+	})
+}
+
 // What a change function does with its argument later, or with what Meta returned, does not reach the queue. It may
 // look at the spool.
 func TestRuleMetaIsACopy(t *testing.T) {

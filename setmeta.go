@@ -8,9 +8,17 @@ import (
 	"github.com/spoolmq/spool/store"
 )
 
+// maxConflicts bounds how often SetMeta begins anew because the settings have changed meanwhile. Of 64 callers who do nothing
+// but set one queue's settings, in memory, one loses some dozen times in a row, or a thousand times when the functions let
+// others run; a change that makes the conflict itself loses always.
+const maxConflicts = 4096
+
 // SetMeta changes the queue's settings in one atomic, validated step: change gets a copy of what is set, and what it
 // leaves alone stays; a field set to zero means its default. It may be called again when somebody else's change came
 // between, and must not keep its argument. Nothing is changed when an error is returned.
+//
+// change must not call SetMeta of its own queue: that comes between each time, so the outer call is refused with
+// ErrInvalidArgument after 4,096 times, and what the inner ones have set stays. No lock is held while change runs.
 //
 // VisibilityTimeout, PollingWait and Delay count from the next call on; a receive that waits keeps its wait and takes
 // the visibility at hand-over. Retention and Rewind count at once, for messages already there: lowering one drops
@@ -26,7 +34,7 @@ func (q *Queue) SetMeta(ctx context.Context, change func(*Meta)) error {
 	if err := q.shorten(); err != nil {
 		return err
 	}
-	for {
+	for conflicts := 0; conflicts < maxConflicts; {
 		seen := q.meta.Load()
 		meta := seen.clone()
 		change(&meta)
@@ -37,7 +45,11 @@ func (q *Queue) SetMeta(ctx context.Context, change func(*Meta)) error {
 		if done, err := q.setMeta(seen, next); done || err != nil {
 			return err
 		}
+		if q.meta.Load() != seen {
+			conflicts++
+		}
 	}
+	return badArgument("change", fmt.Sprintf("a function under which the settings changed %d times", maxConflicts), "one that does not call SetMeta itself")
 }
 
 // setMeta replaces the settings that were seen. It answers false when they are others by now.
