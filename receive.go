@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/spoolmq/spool/store"
@@ -92,7 +93,8 @@ func applyOptions(opts []ReceiveOption) (o receiveOptions, err error) {
 //
 // A message whose body cannot be read any more answers ErrCorrupt to one call; it is then passed over for that lease.
 func (q *Queue) Receive(ctx context.Context, opts ...ReceiveOption) (*Delivery, error) {
-	ds, err := q.receiveMany(ctx, 1, opts)
+	var one [1]*Delivery
+	ds, err := q.receiveMany(ctx, one[:0], 1, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -102,10 +104,11 @@ func (q *Queue) Receive(ctx context.Context, opts ...ReceiveOption) (*Delivery, 
 // ReceiveBatch is Receive for up to max messages, max in [1, MaxBatch]. It returns as soon as there is one, with what is
 // there, and never waits to fill; it stops at MaxBatchBytes but always takes one.
 func (q *Queue) ReceiveBatch(ctx context.Context, max int, opts ...ReceiveOption) ([]*Delivery, error) {
-	return q.receiveMany(ctx, max, opts)
+	return q.receiveMany(ctx, nil, max, opts)
 }
 
-func (q *Queue) receiveMany(ctx context.Context, max int, opts []ReceiveOption) ([]*Delivery, error) {
+// receiveMany appends what it receives to to.
+func (q *Queue) receiveMany(ctx context.Context, to []*Delivery, max int, opts []ReceiveOption) ([]*Delivery, error) {
 	if err := q.enter(ctx); err != nil {
 		return nil, err
 	}
@@ -123,7 +126,7 @@ func (q *Queue) receiveMany(ctx context.Context, max int, opts []ReceiveOption) 
 		if err != nil {
 			return nil, err
 		}
-		ds, err := q.deliver(grants, pos)
+		ds, err := q.deliver(to, grants, pos)
 		if len(ds) > 0 || err != nil {
 			return ds, err
 		}
@@ -258,13 +261,14 @@ func (q *Queue) await(ctx context.Context, w *waiter, wait time.Duration) ([]gra
 // of the others, but not their bodies.
 const deliveriesTogether = 16
 
-// deliver waits until the receive has reached its level, and every message its send's, and reads the bodies.
-func (q *Queue) deliver(grants []grant, pos store.Position) ([]*Delivery, error) {
+// deliver waits until the receive has reached its level, and every message its send's, reads the bodies, and appends the
+// deliveries to ds, which is empty.
+func (q *Queue) deliver(ds []*Delivery, grants []grant, pos store.Position) ([]*Delivery, error) {
 	s := q.spool
 	if err := s.failure(s.commit.Wait(pos, s.receiveLevel)); err != nil {
 		return nil, err
 	}
-	ds := make([]*Delivery, 0, len(grants))
+	ds = slices.Grow(ds, len(grants))
 	var near *span
 	if len(grants) > 1 {
 		near = newSpan()
