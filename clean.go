@@ -34,7 +34,8 @@ const (
 	mostRest     = 150 // times as long as it works the cleaner rests, when the log has just become untidy
 	leastRest    = 30  // the same when it is about to become crowded
 	weighEvery   = 100 * time.Millisecond
-	recleanAfter = time.Second // when something could not be copied
+	recleanAfter = time.Second           // when something could not be copied
+	recleanRest  = 50 * time.Millisecond // at least, when there is reason to try again sooner
 )
 
 // errStopped ends cleaning because the spool closes.

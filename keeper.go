@@ -157,6 +157,7 @@ func (k *keeper) shelving() {
 	defer k.wait.Done()
 	again := time.NewTimer(never)
 	defer again.Stop()
+	var failed time.Time // when the cleaner last met something in its way
 	for {
 		select {
 		case <-k.stop:
@@ -165,7 +166,11 @@ func (k *keeper) shelving() {
 			k.tend()
 		case <-again.C:
 		}
-		if k.clean() {
+		// To look for what is live brings blocks into memory, and that is a reason to be called.
+		if rest := recleanRest - time.Since(failed); rest > 0 {
+			again.Reset(rest)
+		} else if k.clean() {
+			failed = time.Now()
 			again.Reset(recleanAfter)
 		}
 	}

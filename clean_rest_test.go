@@ -1,0 +1,73 @@
+package spool_test
+
+import (
+	"bytes"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/spoolmq/spool"
+	"github.com/spoolmq/spool/store"
+	"github.com/spoolmq/spool/store/memkv"
+	"github.com/spoolmq/spool/store/memlog"
+)
+
+// A spoilt log cannot read the records that hold some bytes.
+type spoilt struct {
+	*memlog.Log
+	needle []byte
+	tries  atomic.Int64
+}
+
+const mostTries = 1000
+
+func (l *spoilt) ReadRecord(pos store.Position, dst []byte) ([]byte, error) {
+	b, err := l.Log.ReadRecord(pos, dst)
+	if err != nil || !bytes.Contains(b, l.needle) {
+		return b, err
+	}
+	if l.tries.Add(1) > mostTries {
+		panic("the cleaner does not rest")
+	}
+	return nil, &store.CorruptError{File: "log", Offset: int64(pos), Reason: "spoilt"}
+}
+
+// TestCleanerRests: a message that cannot be read pins the first segment. The cleaner tries again, also while blocks come into
+// memory because it looks at them and go out again, but not all the time: in a bubble time would stand still.
+func TestCleanerRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &spoilt{Log: memlog.New(memlog.Options{SegmentSize: 4 << 10}), needle: []byte("pinned")}
+		s, err := spool.OpenOn(log, t.TempDir(), func() (store.Index, error) { return memkv.New(), nil },
+			spool.WithPaging(0, 1<<40), spool.WithSizes(4<<10, 4<<10), spool.WithSlack(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		q, err := s.CreateQueue(t.Context(), "q", spool.Meta{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := q.Send(t.Context(), spool.Message{Body: log.needle, Delay: time.Hour}); err != nil {
+			t.Fatal(err)
+		}
+		for range 100 {
+			if _, err := q.Send(t.Context(), spool.Message{Body: make([]byte, 500)}); err != nil {
+				t.Fatal(err)
+			}
+			d, err := q.Receive(t.Context())
+			if err == nil {
+				err = d.Delete(t.Context())
+			}
+			if err != nil && !errors.Is(err, spool.ErrNoMessage) {
+				t.Fatal(err)
+			}
+		}
+		before := log.tries.Load()
+		time.Sleep(10 * time.Second)
+		if n := log.tries.Load() - before; n < 5 || n > 300 {
+			t.Errorf("the cleaner has tried %d times in ten seconds, want some 10 to 200", n)
+		}
+	})
+}
