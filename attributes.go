@@ -51,7 +51,8 @@ func (q *Queue) Attributes(ctx context.Context) (Attributes, error) {
 
 // Peek returns up to max of the oldest active messages, max in [1, MaxBatch], without changing anything: no lease, no
 // count, an empty Receipt and a zero VisibleAt. When there are none it returns none and no error. Like ReceiveBatch it
-// stops at MaxBatchBytes. When a body cannot be read the others are returned together with ErrCorrupt.
+// stops at MaxBatchBytes. Of messages that lie among many others, of which much is out of memory, each is as it was at some
+// instant of the call. When a body cannot be read the others are returned together with ErrCorrupt.
 func (q *Queue) Peek(ctx context.Context, max int) ([]*Delivery, error) {
 	if err := q.enter(ctx); err != nil {
 		return nil, err
@@ -60,16 +61,10 @@ func (q *Queue) Peek(ctx context.Context, max int) ([]*Delivery, error) {
 	if err := checkMax(max); err != nil {
 		return nil, err
 	}
-	now, err := q.lock()
-	if err == nil && !q.st.summon(max) {
-		now, err = q.gather(now, max, q.lock, func() {})
-	}
+	grants, err := q.lookAll(max)
 	if err != nil {
 		return nil, err
 	}
-	grants := q.look(max)
-	q.unlock(now)
-
 	ds := make([]*Delivery, 0, len(grants))
 	near := newSpan()
 	defer near.free()
@@ -93,17 +88,36 @@ func (q *Queue) Peek(ctx context.Context, max int) ([]*Delivery, error) {
 	return ds, bad
 }
 
-// look returns the oldest active messages as grants without a lease, as far as their blocks are in memory. Caller holds mu
-// and has summoned them.
-func (q *Queue) look(max int) (grants []grant) {
-	st, total := q.st, 0
-	st.each(func(s *summary) bool { return s.count[active] == 0 }, func(b *block) bool {
-		if b.count[active] == 0 {
-			return true
+// lookAll returns the oldest active messages as grants without a lease. Where they are spread over more blocks than memory has
+// room for it looks at a portion of them at a time, and lets others come between.
+func (q *Queue) lookAll(max int) (grants []grant, err error) {
+	for from, more := uint64(0), true; more; {
+		now, err := q.lock()
+		if n := max - len(grants); err == nil && !q.st.summon(from, n, pageStep) {
+			now, err = q.gather(now, from, n, q.lock, func() {})
 		}
-		if len(grants) == max || !st.here(b) {
+		if err != nil {
+			return nil, err
+		}
+		grants, from, more = q.look(grants, from, max)
+		q.unlock(now)
+	}
+	return grants, nil
+}
+
+// look appends the oldest active messages from a block on to grants, until these are max, or MaxBatchBytes, but always one.
+// more tells that it has stopped at a block that is away, and which. Caller holds mu and has summoned them.
+func (q *Queue) look(grants []grant, from uint64, max int) (_ []grant, next uint64, more bool) {
+	st, total := q.st, contents(grants)
+	st.eachActive(from, func(b *block) bool {
+		if len(grants) == max {
 			return false
 		}
+		if b.body == nil {
+			next, more = b.number, true
+			return false
+		}
+		b.used = true
 		st.refresh(b)
 		for off := b.active.next(0); off >= 0; off = b.active.next(off + 1) {
 			pl := st.cursor.get(&b.places, off)
@@ -118,7 +132,7 @@ func (q *Queue) look(max int) (grants []grant) {
 		}
 		return true
 	})
-	return grants
+	return grants, next, more
 }
 
 // RewindRange is what Rewind accepts now: from now − Meta.Rewind to now, both included. It answers ErrRewindDisabled when

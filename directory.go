@@ -84,7 +84,25 @@ func (st *state) each(skip func(*summary) bool, f func(*block) bool) {
 	}
 }
 
-// oldest returns the oldest active message. Caller has summoned it.
+// eachActive calls f for every block with active messages in order, from one on, until it answers false.
+func (st *state) eachActive(from uint64, f func(*block) bool) {
+	for _, s := range st.dir {
+		if s == nil || s.count[active] == 0 || s.number < from>>summaryBits {
+			continue
+		}
+		j := 0
+		if s.number == from>>summaryBits {
+			j = int(from & summaryMask)
+		}
+		for j = s.active.next(j); j >= 0; j = s.active.next(j + 1) {
+			if !f(s.blocks[j]) {
+				return
+			}
+		}
+	}
+}
+
+// oldest returns the oldest active message, or its block alone when that is away.
 func (st *state) oldest() (*block, int) {
 	if st.count[active] == 0 {
 		return nil, 0
@@ -94,9 +112,10 @@ func (st *state) oldest() (*block, int) {
 			continue
 		}
 		b := s.blocks[s.active.next(0)]
-		if !st.here(b) {
-			return nil, 0
+		if b.body == nil {
+			return b, 0
 		}
+		b.used = true
 		st.refresh(b)
 		return b, b.active.next(0)
 	}

@@ -45,6 +45,9 @@ func (p *pager) init(o options) {
 	}
 }
 
+// portion is how many bytes of blocks are read to be used together, at most.
+func (p *pager) portion() int64 { return p.high / 4 }
+
 // tell makes the pager know what the queue takes by now. Caller holds mu.
 func (q *Queue) tell() {
 	m := q.st.memory()
@@ -75,7 +78,7 @@ func (q *Queue) pageIn(patient bool) bool {
 	q.paging.Lock()
 	defer q.paging.Unlock()
 	q.hold()
-	list := q.st.missing(pageStep)
+	list, _ := q.st.missing(pageStep)
 	if len(list) == 0 {
 		return true
 	}
@@ -192,9 +195,6 @@ func (k *keeper) evictQueue(q *Queue) error {
 		}
 		q.hold()
 		for _, number := range dirty {
-			if q.held() {
-				break
-			}
 			if b := q.st.block(number); b != nil && b.body != nil && b.evictable() {
 				q.st.evict(b)
 				k.evicted++
@@ -213,21 +213,13 @@ func (k *keeper) evictQueue(q *Queue) error {
 	return nil
 }
 
-// held tells whether the queue's blocks are to stay in memory as long as that has room for them: a call reads several to use
-// them together. Caller holds mu.
-func (q *Queue) held() bool {
-	return q.gathering > 0 && q.spool.pager.used.Load() <= q.spool.pager.high
-}
-
 // sweep looks at some of the next todo blocks in memory, puts out what may be, and returns those that have to be saved
 // first, how many it has put out, and how many are left to be looked at.
 func (q *Queue) sweep(todo int) (dirty []uint64, out, left int) {
 	q.hold()
 	defer q.mu.Unlock()
 	defer q.tell()
-	if todo = min(todo, q.st.inside); q.held() {
-		return nil, 0, 0
-	}
+	todo = min(todo, q.st.inside)
 	for work := 0; todo > 0 && work < looksAHold && len(dirty) < blocksAHold; work++ {
 		b := q.st.hand
 		q.st.hand = b.behind

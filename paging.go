@@ -21,7 +21,7 @@ const (
 	anchorBytes = 32
 	movedBytes  = 32
 	timerBytes  = 24
-	sparseBytes = 8 << 10 // of a block with few entries
+	placeBytes  = 6 // of a message, at most
 )
 
 // memory is what the bodies and timers of a queue take, in bytes.
@@ -32,6 +32,15 @@ func (st *state) weigh(b *block) {
 	w := bodyBytes + cap(b.entries)*entryBytes + cap(b.places.data) + cap(b.places.anchors)*anchorBytes + cap(b.places.moved)*movedBytes
 	st.bytes += int64(w) - int64(b.weight)
 	b.weight = int32(w)
+}
+
+// heft is what a block takes at most when it has been read, in bytes, as far as its counts tell.
+func (b *block) heft() int64 {
+	entries := int64(b.total())
+	if entries > blockSize/2 {
+		entries = blockSize
+	}
+	return bodyBytes + entries*entryBytes + int64(b.stub().held)*placeBytes + int64(b.count[inactive]+b.count[delayed])*timerBytes
 }
 
 // put returns the entry of a message, made if need be.
@@ -87,9 +96,9 @@ func (st *state) here(b *block) bool {
 	return false
 }
 
-// missing returns up to max of the wanted blocks that are away, the latest wanted first, and forgets those that are not or
-// are no more.
-func (st *state) missing(max int) (list []*block) {
+// missing returns up to max of the wanted blocks that are away, as many as make a portion but always one, the latest wanted
+// first, and what they take when they have been read. It forgets those that are not away or are no more.
+func (st *state) missing(max int) (list []*block, bytes int64) {
 	keep := st.wanted[:0]
 	for _, b := range st.wanted {
 		if b.body != nil || st.block(b.number) != b {
@@ -103,9 +112,13 @@ func (st *state) missing(max int) (list []*block) {
 		st.wanted = nil
 	}
 	for i := len(keep) - 1; i >= 0 && len(list) < max; i-- {
-		list = append(list, keep[i])
+		n := keep[i].heft()
+		if len(list) > 0 && bytes+n > st.portion {
+			break
+		}
+		list, bytes = append(list, keep[i]), bytes+n
 	}
-	return list
+	return list, bytes
 }
 
 // evict puts a block's body out of memory. Caller has checked evictable.
@@ -227,21 +240,23 @@ func (st *state) recall(b *block) bool {
 	return true
 }
 
-// summon wants blocks until max active messages are in memory, the oldest first, or so many blocks as memory has room
-// for. It answers false when some are away.
-func (st *state) summon(max int) (all bool) {
+// summon wants the blocks of max active messages, the oldest first, from a block on: so many of them at most, and as many
+// as make a portion, but always one. It answers false when some are away.
+func (st *state) summon(from uint64, max, blocks int) (all bool) {
 	if st.out == 0 {
 		return true
 	}
 	all = true
-	blocks := 0
-	st.each(func(s *summary) bool { return s.count[active] == 0 }, func(b *block) bool {
-		if b.count[active] > 0 {
+	room := st.portion
+	st.eachActive(from, func(b *block) bool {
+		if n := b.heft(); n <= room || room == st.portion {
+			room -= n
 			all = st.here(b) && all
 			max -= int(b.count[active])
-			blocks++
+			blocks--
+			return max > 0 && blocks > 0
 		}
-		return max > 0 && blocks < st.reach
+		return false
 	})
 	return all
 }

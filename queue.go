@@ -88,7 +88,7 @@ type leased struct {
 
 func newQueue(s *Spool, name string, st *state) *Queue {
 	q := &Queue{spool: s, id: st.id, name: name, st: st, armed: never}
-	st.reach = max(pageStep, int(s.pager.high/4/sparseBytes))
+	st.portion = s.pager.portion()
 	q.meta.Store(st.meta)
 	q.moveAt.Store(never)
 	q.rise()
@@ -309,7 +309,7 @@ func (q *Queue) dispatch(now int64, leads bool) (handed store.Position) {
 	}
 	for q.waiters.n > 0 && q.st.count[active]+q.st.count[hidden] > 0 {
 		need := receiveNeed(q.waiters.first.max)
-		if !q.st.summon(1) || !c.TryAdmit(need, store.Reserve) {
+		if !q.st.summon(0, 1, 1) || !c.TryAdmit(need, store.Reserve) {
 			q.spool.worker.add(q)
 			return handed
 		}
@@ -340,7 +340,7 @@ func (q *Queue) hand(now int64, leads bool) store.Position {
 	if visibility == 0 {
 		visibility = q.st.meta.VisibilityTimeout
 	}
-	w.grants = q.take(w.grants[:0], w.max, now, after(now, int64(visibility)), true)
+	w.grants, w.more = q.take(w.grants[:0], w.max, now, after(now, int64(visibility)), true)
 	if len(w.grants) == 0 {
 		return 0
 	}
@@ -358,20 +358,24 @@ func (q *Queue) hand(now int64, leads bool) store.Position {
 	return pos
 }
 
-// take leases up to max of the oldest active messages until due, at most MaxBatchBytes of them but always one, and
-// appends them to grants. Caller holds mu, has summoned them, and calls armNewest before it releases it.
-func (q *Queue) take(grants []grant, max int, now, due int64, hiddenToo bool) []grant {
-	total := 0
-	if n := min(max, int(q.st.count[active])); n > 1 {
+// take leases the oldest active messages until due, and appends them to grants until these are max, or MaxBatchBytes, but
+// always one. more tells that it has stopped at a block that is away. Caller holds mu, has summoned them, and calls
+// armNewest before it releases it.
+func (q *Queue) take(grants []grant, max int, now, due int64, hiddenToo bool) (_ []grant, more bool) {
+	total := contents(grants)
+	if n := min(max-len(grants), int(q.st.count[active])); n > 1 {
 		grants = slices.Grow(grants, n)
 	}
 	for len(grants) < max {
 		b, off := q.st.oldest()
-		if b == nil && hiddenToo && len(q.st.wanted) == 0 {
+		if b == nil && hiddenToo {
 			b, off = q.st.oldestHidden()
 		}
 		if b == nil {
 			break
+		}
+		if b.body == nil {
+			return grants, true
 		}
 		pl := q.st.cursor.get(&b.places, off)
 		if total += pl.size; total > MaxBatchBytes && len(grants) > 0 {
@@ -383,7 +387,15 @@ func (q *Queue) take(grants []grant, max int, now, due int64, hiddenToo bool) []
 		seq := b.first() + uint64(off)
 		grants = append(grants, grant{seq, nonce, pl.pos, pl.size, due, e.first, e.receives, e.rewinds, q.fresh.message(seq, q.spool.epoch)})
 	}
-	return grants
+	return grants, false
+}
+
+// contents are the bytes of content of messages.
+func contents(grants []grant) (n int) {
+	for i := range grants {
+		n += grants[i].size
+	}
+	return n
 }
 
 // armNewest puts the ends of new leases on the wheel: after their receivers were woken. Caller holds mu.

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -103,6 +104,9 @@ func (q *Queue) Receive(ctx context.Context, opts ...ReceiveOption) (*Delivery, 
 
 // ReceiveBatch is Receive for up to max messages, max in [1, MaxBatch]. It returns as soon as there is one, with what is
 // there, and never waits to fill; it stops at MaxBatchBytes but always takes one.
+//
+// Messages that lie among many others, of which much is out of memory, are leased a few at a time while that is read, each
+// from its own instant on. It stops then when the first of these leases ends.
 func (q *Queue) ReceiveBatch(ctx context.Context, max int, opts ...ReceiveOption) ([]*Delivery, error) {
 	return q.receiveMany(ctx, nil, max, opts)
 }
@@ -141,26 +145,50 @@ func checkMax(max int) error {
 }
 
 // acquire leases up to max messages, waiting for the first if need be, appends them to grants, and returns the position of
-// their RECEIVE. What it finds due goes to those who wait already before it takes some itself.
+// their last RECEIVE. What it finds due goes to those who wait already before it takes some itself.
+//
+// Messages that are spread over more blocks than memory has room for are leased in portions, which others may come between.
+// What ends the call after the first (no room in the log, the end of the queue) is not its answer: what is leased is handed
+// over. It goes on only while each of its leases does, so that no message comes twice.
 //
 //	step                                   dies here: after the next Open
 //	1 take room, under mu: lease, count,   visible
 //	  nonce; RECEIVE into the open frame
-//	2 the frame is written, and synced     leased, or visible; nobody had an answer
+//	2 likewise for each further portion    those before: leased, or visible; nobody had an answer
+//	3 the frames are written, and synced   leased, or visible; nobody had an answer
 //	  with durable receives
-//	3 bodies are read, answer              leased until its end
+//	4 bodies are read, answer              leased until its end
 func (q *Queue) acquire(ctx context.Context, grants []grant, max int, o receiveOptions) ([]grant, store.Position, error) {
+	grants, pos, more, err := q.portion(ctx, grants, max, o)
+	if !more {
+		return grants, pos, err
+	}
+	for more {
+		var last store.Position
+		if grants, last, more, err = q.portion(ctx, grants, max, o); err == nil {
+			pos = last
+		}
+	}
+	// A message that has become active meanwhile may be older than those before.
+	slices.SortFunc(grants, func(a, b grant) int { return cmp.Compare(a.seq, b.seq) })
+	return grants, pos, nil
+}
+
+// portion leases as many messages as memory suffices for until grants are max, and appends them. more tells that others are
+// left for which blocks have to be read first. It waits for the very first one only; then it answers ErrNoMessage.
+func (q *Queue) portion(ctx context.Context, grants []grant, max int, o receiveOptions) (_ []grant, _ store.Position, more bool, err error) {
 	c := q.spool.commit
-	need := receiveNeed(max)
+	had := len(grants)
+	need := receiveNeed(max - had)
 	now, err := q.admit(need, store.Reserve)
 	for served := true; served && err == nil; {
-		if !q.st.summon(max) {
-			now, err = q.gather(now, max, func() (int64, error) { return q.admit(need, store.Reserve) }, func() { c.Forgo(need) })
+		if !q.st.summon(0, max-had, pageStep) {
+			now, err = q.gather(now, 0, max-had, func() (int64, error) { return q.admit(need, store.Reserve) }, func() { c.Forgo(need) })
 		}
 		served = err == nil && q.waitersFirst(now)
 	}
 	if err != nil {
-		return nil, 0, err
+		return grants, 0, false, err
 	}
 	wait := q.st.meta.PollingWait
 	if o.waitSet {
@@ -170,24 +198,26 @@ func (q *Queue) acquire(ctx context.Context, grants []grant, max int, o receiveO
 	if o.visibilitySet {
 		visibility = o.visibility
 	}
-	grants = q.take(grants, max, now, after(now, int64(visibility)), wait > 0)
-	if len(grants) > 0 {
+	if !lapsed(grants, now) {
+		grants, more = q.take(grants, max, now, after(now, int64(visibility)), wait > 0)
+	}
+	if len(grants) > had {
 		c.Begin()
-		pos := q.recordReceive(now, grants)
+		pos := q.recordReceive(now, grants[had:])
 		c.End(need)
 		q.armNewest()
 		q.unlock(now)
-		return grants, pos, nil
+		return grants, pos, more, nil
 	}
-	if wait == 0 {
+	if wait == 0 || had > 0 {
 		q.unlock(now)
 		c.Forgo(need)
-		return nil, 0, ErrNoMessage
+		return grants, 0, false, ErrNoMessage
 	}
 	if err := q.spool.refusal(); err != nil { // Close or a failure has been here and woken those who waited
 		q.unlock(now)
 		c.Forgo(need)
-		return nil, 0, err
+		return grants, 0, false, err
 	}
 	w := q.spool.newWaiter()
 	w.max, w.visibility = max, o.visibility
@@ -197,38 +227,39 @@ func (q *Queue) acquire(ctx context.Context, grants []grant, max int, o receiveO
 	return q.await(ctx, w, wait)
 }
 
-// gather has the blocks of up to max of the oldest active messages read, and returns holding mu as lock does: fewer of them
-// when memory does not suffice, but one is always there. Caller holds mu by lock; release gives back what lock took
-// beside it.
-func (q *Queue) gather(now int64, max int, lock func() (int64, error), release func()) (_ int64, err error) {
-	q.gathering++
-	for reach := max; err == nil && !q.st.summon(reach); {
+// lapsed tells whether the lease of one of them is over.
+func lapsed(grants []grant, now int64) bool {
+	return slices.ContainsFunc(grants, func(g grant) bool { return g.due <= now })
+}
+
+// gather has the blocks of up to max of the oldest active messages read, a portion of them, from a block on, and returns
+// holding mu as lock does: fewer of them when they are put out again as fast, but one is always there. Caller holds mu by
+// lock; release gives back what lock took beside it.
+func (q *Queue) gather(now int64, from uint64, max int, lock func() (int64, error), release func()) (_ int64, err error) {
+	for blocks := pageStep; err == nil && !q.st.summon(from, max, blocks); blocks = (blocks + 3) / 4 {
 		q.unlock(now)
 		release()
-		reach = (reach + 3) / 4
 		now, err = lock()
 	}
 	if err != nil {
-		q.hold()
-		defer q.mu.Unlock()
+		q.spool.worker.add(q) // the queue tells the clock nothing while blocks are wanted
 	}
-	q.gathering--
 	return now, err
 }
 
 // await waits until the waiter is given messages, or it leaves with nothing. Whoever wakes it has taken it off the
 // list: a context or a timer that ends at the same moment comes too late, and the messages are the caller's.
-func (q *Queue) await(ctx context.Context, w *waiter, wait time.Duration) ([]grant, store.Position, error) {
+func (q *Queue) await(ctx context.Context, w *waiter, wait time.Duration) (_ []grant, pos store.Position, more bool, err error) {
 	defer q.spool.freeWaiter(w)
 	if w.timer == nil {
 		w.timer = time.NewTimer(wait)
 	} else {
 		w.timer.Reset(wait)
 	}
-	err := ErrNoMessage // the timer may run on: nobody looks at it until it is set again
+	err = ErrNoMessage // the timer may run on: nobody looks at it until it is set again
 	select {
 	case <-w.ready:
-		return w.grants, w.pos, w.err
+		return w.grants, w.pos, w.more, w.err
 	case <-ctx.Done():
 		err = ctx.Err()
 	case <-w.timer.C:
@@ -240,7 +271,7 @@ func (q *Queue) await(ctx context.Context, w *waiter, wait time.Duration) ([]gra
 			if gone != nil {
 				break
 			}
-			here = q.waiters.n == 0 || q.st.summon(1)
+			here = q.waiters.n == 0 || q.st.summon(0, 1, 1)
 			q.unlock(now)
 		}
 	}
@@ -251,10 +282,10 @@ func (q *Queue) await(ctx context.Context, w *waiter, wait time.Duration) ([]gra
 	}
 	q.mu.Unlock()
 	if left {
-		return nil, 0, err
+		return nil, 0, false, err
 	}
 	<-w.ready
-	return w.grants, w.pos, w.err
+	return w.grants, w.pos, w.more, w.err
 }
 
 // deliveriesTogether bounds how many deliveries of a batch share an allocation: whoever keeps one of them keeps the fields

@@ -6,16 +6,15 @@ import "sync"
 
 // A desk is what a queue needs while calls work on it.
 type desk struct {
-	waiters   waiters
-	shelving  bool          // a checkpoint of this queue is under way
-	movers    int           // callers in makeMoves
-	gathering int           // callers that have blocks read to use them together
-	moved     sync.Cond     // with mu; a move has ended
-	scratch   encoder       // scratch
-	receive   receiveRecord // scratch
-	erasing   []erased      // scratch
-	newest    []leased      // scratch: leases that are not on the wheel yet
-	fresh     fresh         // what the holder of mu has just sent, if a receiver may want it
+	waiters  waiters
+	shelving bool          // a checkpoint of this queue is under way
+	movers   int           // callers in makeMoves
+	moved    sync.Cond     // with mu; a move has ended
+	scratch  encoder       // scratch
+	receive  receiveRecord // scratch
+	erasing  []erased      // scratch
+	newest   []leased      // scratch: leases that are not on the wheel yet
+	fresh    fresh         // what the holder of mu has just sent, if a receiver may want it
 }
 
 // hold takes mu. The queue is not at rest then.
@@ -46,7 +45,7 @@ func (q *Queue) rest() bool {
 	if d == nil {
 		return true
 	}
-	if d.waiters.n > 0 || d.shelving || d.movers > 0 || d.gathering > 0 || !q.st.rest() {
+	if d.waiters.n > 0 || d.shelving || d.movers > 0 || !q.st.rest() {
 		return false
 	}
 	q.desk = nil

@@ -238,7 +238,7 @@ func (s *Spool) nonce() uint64 { return s.nonces.Add(1) }
 func (s *Spool) newWaiter() *waiter { return s.spare.Get().(*waiter) }
 
 func (s *Spool) freeWaiter(w *waiter) {
-	w.grants, w.err = nil, nil
+	w.grants, w.more, w.err = nil, false, nil
 	s.spare.Put(w)
 }
 

@@ -42,7 +42,7 @@ type state struct {
 	history  rewind.History
 
 	seen      int64 // the latest instant of an observation: nothing happens before it
-	reach     int   // Bound: blocks that one receive has read for it
+	portion   int64 // Bound: bytes of blocks that are read to be used together
 	replaying bool  // counts are not kept: finish counts
 	touched   bool  // something changed since the last checkpoint
 	*stock          // nil while the queue is at rest
@@ -81,7 +81,7 @@ type move struct {
 
 func newState(id uint32, meta Meta, now int64) *state {
 	return &state{id: id, meta: &meta, created: now, modified: now, lastAt: math.MinInt64,
-		floors: floors{expired: math.MinInt64}, reach: math.MaxInt, stock: newStock()}
+		floors: floors{expired: math.MinInt64}, portion: math.MaxInt64, stock: newStock()}
 }
 
 // shift makes a message another kind: bits and counts. Entries are the caller's.

@@ -31,6 +31,7 @@ type waiter struct {
 	visibility time.Duration // immutable while listed; 0 = the queue's at hand-over
 	grants     []grant       // written before ready is signalled
 	pos        store.Position
+	more       bool // as take says
 	err        error
 }
 

@@ -1,0 +1,311 @@
+package spool_test
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/spoolmq/spool"
+	"github.com/spoolmq/spool/store"
+	"github.com/spoolmq/spool/store/memkv"
+	"github.com/spoolmq/spool/store/memlog"
+)
+
+// sendSparse sends so many blocks of messages of which one can be received, each with its number, and the others are
+// delayed for an hour.
+func (q *caseQueue) sendSparse(blocks int) {
+	q.tb.Helper()
+	ms := make([]spool.Message, 1024)
+	for n := range blocks {
+		for i := range ms {
+			ms[i] = spool.Message{Body: []byte("delayed"), Delay: time.Hour}
+		}
+		ms[500] = spool.Message{Body: fmt.Append(nil, n), Delay: spool.NoDelay}
+		if _, err := q.SendBatch(bg, ms); err != nil {
+			q.tb.Fatal(err)
+		}
+	}
+}
+
+// numbers are what sendSparse sends, from one up to another.
+func numbers(from, to int) (bodies []string) {
+	for n := from; n < to; n++ {
+		bodies = append(bodies, fmt.Sprint(n))
+	}
+	return bodies
+}
+
+func receiptsOf(ds []*spool.Delivery) (receipts []string) {
+	for _, d := range ds {
+		receipts = append(receipts, d.Receipt)
+	}
+	return receipts
+}
+
+// wantBodies expects messages with their bodies, in order.
+func wantBodies(tb testing.TB, what string, ds []*spool.Delivery, err error, want []string) {
+	tb.Helper()
+	if got := bodiesOf(ds); err != nil || !slices.Equal(got, want) {
+		tb.Errorf("%s = %d messages %.40q, %v, want %d, %.40q", what, len(got), got, err, len(want), want)
+	}
+}
+
+// TestSparseBatch: a batch takes what can be received however many blocks that is spread over, and memory stays within the
+// budget at every moment, and within three eighths of it soon after.
+func TestSparseBatch(t *testing.T) {
+	for _, budget := range []int64{8 << 20, 64 << 20} {
+		t.Run(fmt.Sprint(budget>>20, " MiB"), func(t *testing.T) {
+			blocks := unraced(1000, 200)
+			s := onDisk(t, t.TempDir(), spool.WithDurability(spool.Written), spool.WithoutPaging, spool.WithMemoryBudget(budget))
+			q := s.create("q", spool.Meta{VisibilityTimeout: time.Hour})
+			q.sendSparse(blocks)
+			bounded := func(what string) {
+				t.Helper()
+				if n := s.Stats().MemoryBytes; n > budget {
+					t.Errorf("%s: %d bytes in memory, budget %d", what, n, budget)
+				}
+				for deadline := time.Now().Add(20 * time.Second); s.Stats().MemoryBytes > budget*3/8; runtime.Gosched() {
+					if time.Now().After(deadline) {
+						t.Fatalf("%s: %d bytes stay in memory, want three eighths of %d", what, s.Stats().MemoryBytes, budget)
+					}
+				}
+			}
+			want := numbers(0, blocks)
+			ds, err := q.Peek(bg, blocks)
+			wantBodies(t, "Peek", ds, err, want)
+			bounded("Peek")
+			ds, err = q.ReceiveBatch(bg, blocks)
+			wantBodies(t, "ReceiveBatch", ds, err, want)
+			bounded("ReceiveBatch")
+			if err := q.DeleteBatch(bg, receiptsOf(ds)); err != nil {
+				t.Errorf("DeleteBatch = %v", err)
+			}
+			bounded("DeleteBatch")
+			q.counts(0, 0, int64(blocks)*1023, 0)
+		})
+	}
+}
+
+// A getIndex calls a function before a read, if one is set.
+type getIndex struct {
+	*memkv.Index
+	get atomic.Pointer[func()]
+}
+
+func (x *getIndex) Get(key []byte) ([]byte, error) {
+	if f := x.get.Load(); f != nil {
+		(*f)()
+	}
+	return x.Index.Get(key)
+}
+
+// A portionRun is a queue whose blocks are away, and are read one by one.
+type portionRun struct {
+	*caseSpool
+	q   *caseQueue
+	ix  *getIndex
+	log *readLog
+}
+
+const portionBlocks = 12
+
+// inPortions runs f in a bubble with a sparse queue whose blocks are away; a portion is one block.
+func inPortions(t *testing.T, meta spool.Meta, f func(t *testing.T, r *portionRun)) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		log := &readLog{Log: memlog.New(memlog.Options{SegmentSize: 4 << 20})} // what is deleted can be read
+		r := &portionRun{ix: &getIndex{Index: memkv.New()}, log: log}
+		s, err := spool.OpenOn(r.log, dir, func() (store.Index, error) { return r.ix, nil }, spool.WithPaging(0, 2<<10))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.caseSpool = newCaseSpool(t, s)
+		r.q = r.create("q", meta)
+		r.q.sendSparse(portionBlocks)
+		time.Sleep(2 * sec)
+		f(t, r)
+	})
+}
+
+// between has f called once, when so many more blocks have been read and the next one is about to be. Whoever needs that
+// block too waits until f returns; nobody else does.
+func (r *portionRun) between(blocks int, f func()) {
+	gets := 2*blocks + 1
+	once := func() {
+		if gets--; gets == 0 {
+			f()
+		}
+	}
+	r.ix.get.Store(&once)
+}
+
+func (r *portionRun) receive(max int, opts ...spool.ReceiveOption) ([]*spool.Delivery, error) {
+	return r.q.ReceiveBatch(bg, max, opts...)
+}
+
+// TestPortions: a receive of several portions is one to its caller.
+func TestPortions(t *testing.T) {
+	hour := spool.Meta{VisibilityTimeout: time.Hour}
+	all := numbers(0, portionBlocks)
+	t.Run("max", func(t *testing.T) {
+		inPortions(t, hour, func(t *testing.T, r *portionRun) {
+			ds, err := r.q.Peek(bg, 5)
+			wantBodies(t, "Peek", ds, err, all[:5])
+			ds, err = r.receive(5)
+			wantBodies(t, "ReceiveBatch", ds, err, all[:5])
+			ds, err = r.receive(spool.MaxBatch)
+			wantBodies(t, "ReceiveBatch", ds, err, all[5:])
+			r.q.counts(0, portionBlocks, 1023*portionBlocks, 0)
+			if err := r.q.DeleteBatch(bg, receiptsOf(ds)); err != nil {
+				t.Errorf("DeleteBatch = %v", err)
+			}
+			_, err = r.receive(spool.MaxBatch)
+			wantErr(t, "ReceiveBatch", err, spool.ErrNoMessage)
+			ds, err = r.q.Peek(bg, spool.MaxBatch)
+			wantBodies(t, "Peek", ds, err, nil)
+		})
+	})
+	t.Run("a waiting receiver", func(t *testing.T) {
+		inPortions(t, spool.Meta{VisibilityTimeout: time.Hour, Rewind: time.Hour}, func(t *testing.T, r *portionRun) {
+			ds, err := r.receive(spool.MaxBatch)
+			wantBodies(t, "ReceiveBatch", ds, err, all)
+			if err := r.q.DeleteBatch(bg, receiptsOf(ds)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(2 * sec)
+			answers := r.q.waiting(bg, 10, spool.Wait(time.Minute))
+			r.q.rewind(r.q.attributes().CreatedAt, portionBlocks)
+			synctest.Wait()
+			a := answered(t, answers)
+			wantBodies(t, "a waiting ReceiveBatch", a.ds, a.err, all[:10])
+			r.q.counts(2, 10, 1023*portionBlocks, 0)
+		})
+	})
+	t.Run("a lease is over", func(t *testing.T) {
+		inPortions(t, hour, func(t *testing.T, r *portionRun) {
+			r.between(3, func() { time.Sleep(sec) })
+			ds, err := r.receive(spool.MaxBatch, spool.Visibility(sec))
+			wantBodies(t, "ReceiveBatch", ds, err, all[:max(3, min(4, len(ds)))]) // the fourth at the instant at which its read began
+			r.q.counts(portionBlocks, 0, 1023*portionBlocks, 0)
+		})
+	})
+	t.Run("an older message", func(t *testing.T) {
+		inPortions(t, hour, func(t *testing.T, r *portionRun) {
+			ds, err := r.receive(2)
+			wantBodies(t, "ReceiveBatch", ds, err, all[:2])
+			if err := ds[1].Release(bg, sec); err != nil {
+				t.Fatal(err)
+			}
+			r.between(3, func() { time.Sleep(sec) })
+			ds, err = r.receive(spool.MaxBatch)
+			wantBodies(t, "ReceiveBatch", ds, err, all[1:])
+		})
+	})
+	t.Run("each is recorded", func(t *testing.T) {
+		inPortions(t, hour, func(t *testing.T, r *portionRun) {
+			other := r.create("other", spool.Meta{})
+			r.between(3, func() { other.send("x") }) // writes what was recorded before, and nothing of what comes
+			ds, err := r.receive(spool.MaxBatch)
+			wantBodies(t, "ReceiveBatch", ds, err, all)
+			after, err := spool.OpenOn(r.log.Crash(func(unsynced int64) int64 { return unsynced }), t.TempDir(), nil, spool.WithoutPaging)
+			if err != nil {
+				t.Fatal(err)
+			}
+			q := newCaseSpool(t, after).get("q")
+			q.counts(0, portionBlocks, 1023*portionBlocks, 0)
+			if err := q.DeleteBatch(bg, receiptsOf(ds)); err != nil {
+				t.Errorf("DeleteBatch after a crash = %v", err)
+			}
+		})
+	})
+	t.Run("the queue ends", func(t *testing.T) {
+		inPortions(t, hour, func(t *testing.T, r *portionRun) {
+			r.between(3, func() {
+				if err := r.DeleteQueue(bg, "q"); err != nil {
+					t.Error(err)
+				}
+			})
+			ds, err := r.receive(spool.MaxBatch)
+			wantBodies(t, "ReceiveBatch", ds, err, all[:3])
+			_, err = r.receive(spool.MaxBatch)
+			wantErr(t, "ReceiveBatch", err, spool.ErrQueueNotFound)
+		})
+	})
+	t.Run("the queue is purged", func(t *testing.T) {
+		inPortions(t, hour, func(t *testing.T, r *portionRun) {
+			purged := make(chan error, 1)
+			r.between(3, func() { go func() { purged <- r.q.Purge(bg) }() }) // it needs the block too, and is next or last
+			ds, err := r.receive(spool.MaxBatch)
+			wantBodies(t, "ReceiveBatch", ds, err, all[:max(3, len(ds))])
+			if err := <-purged; err != nil {
+				t.Error(err)
+			}
+			r.q.counts(0, 0, 0, 0)
+			for _, d := range ds {
+				r.q.refused(d.Receipt, spool.Gone)
+			}
+		})
+	})
+	t.Run("the spool closes", func(t *testing.T) {
+		inPortions(t, hour, func(t *testing.T, r *portionRun) {
+			r.between(3, func() { go r.Close(); time.Sleep(sec) })
+			ds, err := r.receive(spool.MaxBatch)
+			wantBodies(t, "ReceiveBatch", ds, err, all)
+			r.close()
+		})
+	})
+	t.Run("a body cannot be read", func(t *testing.T) {
+		inPortions(t, hour, func(t *testing.T, r *portionRun) {
+			n := 0
+			r.log.read = func() error {
+				if n++; n == 7 {
+					return &store.CorruptError{File: "log", Reason: "rotten for the test"}
+				}
+				return nil
+			}
+			ds, err := r.receive(spool.MaxBatch)
+			wantBodies(t, "ReceiveBatch", ds, err, slices.Concat(all[:6], all[7:]))
+			if a := r.q.attributes(); a.Inactive != portionBlocks || a.Received != portionBlocks-1 {
+				t.Errorf("Attributes = %+v, want %d inactive and one received less", a, portionBlocks)
+			}
+		})
+	})
+}
+
+// TestPortionsBytes: MaxBatchBytes counts for all portions together.
+func TestPortionsBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := inMemory(t, spool.WithPaging(0, 2<<10))
+		q := s.create("q", spool.Meta{MaxMessageSize: 2 << 20})
+		delayed := make([]spool.Message, 1023)
+		for i := range delayed {
+			delayed[i] = spool.Message{Body: []byte("x"), Delay: time.Hour}
+		}
+		for n := range 10 {
+			if _, err := q.Send(bg, spool.Message{Body: numbered(n, 2<<20)}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := q.SendBatch(bg, delayed); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(2 * sec)
+		peeked, err := q.Peek(bg, 10)
+		if err != nil || len(peeked) != 8 {
+			t.Errorf("Peek = %d messages of 2 MiB, %v, want 8", len(peeked), err)
+		}
+		for _, want := range []int{8, 2} {
+			if ds, err := q.ReceiveBatch(bg, 10); err != nil || len(ds) != want {
+				t.Errorf("ReceiveBatch = %d messages of 2 MiB, %v, want %d", len(ds), err, want)
+			}
+		}
+		if _, err := q.ReceiveBatch(bg, 10); !errors.Is(err, spool.ErrNoMessage) {
+			t.Errorf("ReceiveBatch = %v, want ErrNoMessage", err)
+		}
+	})
+}
