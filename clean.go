@@ -286,7 +286,7 @@ type straggler struct {
 func (q *Queue) stragglers(seq uint64, end store.Position) (list []straggler, next uint64, more bool, err error) {
 	q.hold()
 	defer q.mu.Unlock()
-	for {
+	for range pageStep { // then the caller puts out of memory what was in vain
 		list, next, more = q.st.stragglers(seq, end)
 		if len(q.st.wanted) == 0 || len(list) > 0 {
 			return list, next, more, nil
@@ -295,6 +295,7 @@ func (q *Queue) stragglers(seq uint64, end store.Position) (list []straggler, ne
 			return nil, 0, false, q.spool.broken()
 		}
 	}
+	return nil, next, true, nil
 }
 
 // stragglers is the part of Queue.stragglers that a block in memory suffices for: it stops where one is away.

@@ -155,15 +155,18 @@ func (k *keeper) shelveSoon() {
 // shelving makes checkpoints, gives dead segments back, and makes them dead.
 func (k *keeper) shelving() {
 	defer k.wait.Done()
-	again := time.NewTimer(never)
+	again, retry := time.NewTimer(never), time.NewTimer(never)
 	defer again.Stop()
+	defer retry.Stop()
 	var failed time.Time // when the cleaner last met something in its way
 	for {
 		select {
 		case <-k.stop:
 			return
 		case <-k.shelve:
-			k.tend()
+			k.tend(retry)
+		case <-retry.C:
+			k.tend(retry)
 		case <-again.C:
 		}
 		// To look for what is live brings blocks into memory, and that is a reason to be called.
@@ -176,11 +179,14 @@ func (k *keeper) shelving() {
 	}
 }
 
-// tend puts out what is too much in memory, makes a checkpoint when it is due, or lets a segment go.
-func (k *keeper) tend() {
+// tend puts out what is too much in memory, makes a checkpoint when it is due, or lets a segment go. It sets the timer where
+// it was called too early for the first of these.
+func (k *keeper) tend(retry *time.Timer) {
 	k.work.Lock()
 	defer k.work.Unlock()
-	k.evict()
+	if wait := k.evict(); wait > 0 {
+		retry.Reset(wait)
+	}
 	if q := k.late.Swap(nil); q != nil {
 		k.catchUp(q)
 	}

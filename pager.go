@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +17,13 @@ const (
 	evictSaves = 8192 // records made superfluous by saving blocks between checkpoints, before there is one
 	tellGrain  = 4 << 10
 	passRest   = 100 * time.Millisecond
+	complain   = time.Minute // of peace before the log is told of trouble again
+)
+
+// Why nothing can be put out.
+const (
+	allUnsettled = iota + 1 // all that is in memory is about to change
+	noIndex                 // the index takes nothing
 )
 
 // A pager keeps what blocks and timers take within bounds. Three eighths of the budget are theirs at most: Go's collector
@@ -24,11 +32,18 @@ const (
 //	used ≤ low           nothing to do
 //	low < used ≤ high    the keeper puts blocks out that were not used lately
 //	high < used          likewise, and calls wait for it
+//
+// Bound: above high there is what was being read then, two portions or half as much as high, and what calls had begun to
+// add. When nothing can be put out calls go on: nobody knows when it can.
 type pager struct {
 	paging
 	used  atomic.Int64
 	gate  gate
-	stuck atomic.Bool // nothing can be put out: calls do not wait for it
+	stuck atomic.Int32 // nothing can be put out, and why: calls do not wait for it; 0 = it can
+
+	mu      sync.Mutex
+	reading int64     // guarded by mu; bytes of blocks that are being read. Bound: two portions, and a portion for each impatient caller
+	read    sync.Cond // with mu; it has become less
 }
 
 // paging is what tests change about a pager.
@@ -43,10 +58,33 @@ func (p *pager) init(o options) {
 	if p.high == 0 {
 		p.low, p.high = o.memoryBudget/4, o.memoryBudget/4+o.memoryBudget/8
 	}
+	p.read.L = &p.mu
 }
 
 // portion is how many bytes of blocks are read to be used together, at most.
 func (p *pager) portion() int64 { return p.high / 4 }
+
+// begin notes that n bytes are being read. A patient caller waits while much is already, and is answered false when memory
+// is full by then: it begins anew. end must follow when the answer is true.
+func (p *pager) begin(n int64, patient bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for patient && p.reading > 0 && p.reading+n > 2*p.portion() {
+		p.read.Wait()
+	}
+	if patient && p.gate.closed.Load() != nil {
+		return false
+	}
+	p.reading += n
+	return true
+}
+
+func (p *pager) end(n int64) {
+	p.mu.Lock()
+	p.reading -= n
+	p.mu.Unlock()
+	p.read.Broadcast()
+}
 
 // tell makes the pager know what the queue takes by now. Caller holds mu.
 func (q *Queue) tell() {
@@ -61,7 +99,7 @@ func (q *Queue) tell() {
 	if d < 0 || n <= s.pager.low || s.keeper.shelf == nil {
 		return
 	}
-	if n > s.pager.high && s.pager.gate.closed.Load() == nil && !s.pager.stuck.Load() {
+	if n > s.pager.high && s.pager.gate.closed.Load() == nil && s.pager.stuck.Load() == 0 {
 		s.pager.gate.set(true)
 	}
 	s.keeper.shelveSoon()
@@ -72,17 +110,37 @@ func (q *Queue) tell() {
 // meanwhile. One caller reads for all.
 func (q *Queue) pageIn(patient bool) bool {
 	q.mu.Unlock()
-	if patient {
-		_ = q.spool.pager.gate.pass(context.Background())
+	for {
+		if patient {
+			_ = q.spool.pager.gate.pass(context.Background())
+		}
+		if begun, ok := q.pageInSome(patient); begun {
+			return ok
+		}
 	}
+}
+
+// pageInSome is pageIn without its lock, and returns as that does, or has not begun because memory is full.
+func (q *Queue) pageInSome(patient bool) (begun, ok bool) {
+	p := &q.spool.pager
 	q.paging.Lock()
 	defer q.paging.Unlock()
 	q.hold()
-	list, _ := q.st.missing(pageStep)
+	list, n := q.st.missing(pageStep)
 	if len(list) == 0 {
-		return true
+		return true, true
 	}
 	q.mu.Unlock()
+	if !p.begin(n, patient) {
+		return false, false
+	}
+	defer p.end(n)
+	return true, q.bringIn(list)
+}
+
+// bringIn reads blocks that are away, and brings them in. Caller holds paging; mu is held when it returns. It answers false
+// when that is impossible.
+func (q *Queue) bringIn(list []*block) bool {
 	var (
 		bodies [pageStep]*body
 		bad    error
@@ -107,7 +165,8 @@ func (q *Queue) pageIn(patient bool) bool {
 			return false
 		}
 	}
-	q.st.missing(0) // what is here is not wanted any more
+	q.st.missing(0)                                     // what is here is not wanted any more
+	q.spool.pager.stuck.CompareAndSwap(allUnsettled, 0) // these can be put out
 	q.tell()
 	return true
 }
@@ -124,36 +183,40 @@ func (s *Spool) indexFailed(err error) {
 	s.commit.Fail(err)
 }
 
-// evict puts blocks out of memory until what is left is within bounds. Caller holds work.
-func (k *keeper) evict() {
+// evict puts blocks out of memory until what is left is within bounds. It returns after how long it is to be called again, 0 =
+// it need not. Caller holds work.
+func (k *keeper) evict() (again time.Duration) {
 	p := &k.spool.pager
 	defer p.gate.set(false)
-	if k.shelf == nil || p.used.Load() <= p.low || time.Since(k.fruitless) < p.rest {
-		return
+	if k.shelf == nil || p.used.Load() <= p.low {
+		return 0
+	}
+	if wait := p.rest - time.Since(k.fruitless); wait > 0 && p.stuck.Load() != 0 {
+		return wait
 	}
 	if k.shelf.index == nil {
 		k.checkpoint()
 	}
 	if k.shelf.index == nil {
-		k.stall(errSuspended)
-		return
+		k.stall(noIndex, errSuspended)
+		return 0
 	}
 	if err := k.prepare(); err != nil {
 		k.checkpointFailed(err)
-		k.stall(err)
-		return
+		k.stall(noIndex, err)
+		return 0
 	}
 	// The first pass forgets which blocks were used, the second finds them.
 	for pass, idle := 0, 0; idle < 2 && pass < passes; pass++ {
 		before := k.evicted
 		for _, q := range k.spool.snapshotQueues() {
 			if err := k.evictQueue(q); err != nil {
-				k.stall(err)
-				return
+				k.stall(noIndex, err)
+				return 0
 			}
 			if p.used.Load() <= p.low {
-				p.stuck.Store(false)
-				return
+				p.stuck.Store(0)
+				return 0
 			}
 		}
 		if idle++; k.evicted > before {
@@ -161,18 +224,20 @@ func (k *keeper) evict() {
 		}
 		if pass == passes-1 {
 			k.shelveSoon() // others bring blocks in as fast
-			return
+			return 0
 		}
 	}
-	k.stall(nil)
+	k.stall(allUnsettled, nil)
+	return 0
 }
 
 // stall notes that nothing more can be put out for the time being.
-func (k *keeper) stall(err error) {
-	k.fruitless = time.Now()
-	if !k.spool.pager.stuck.Swap(true) {
+func (k *keeper) stall(why int32, err error) {
+	if time.Since(k.fruitless) > complain {
 		k.spool.log.Warn("more in memory than the budget allows", "error", err)
 	}
+	k.fruitless = time.Now()
+	k.spool.pager.stuck.Store(why)
 }
 
 // evictQueue looks at each block of a queue that is in memory once, until enough was put out. What the index does not

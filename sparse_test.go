@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -88,6 +89,52 @@ func TestSparseBatch(t *testing.T) {
 			bounded("DeleteBatch")
 			q.counts(0, 0, int64(blocks)*1023, 0)
 		})
+	}
+}
+
+// TestSparseBatches: however many queues are read at once, memory stays within the budget.
+func TestSparseBatches(t *testing.T) {
+	const budget, queues = 8 << 20, 32
+	blocks := unraced(40, 10)
+	s := onDisk(t, t.TempDir(), spool.WithDurability(spool.Written), spool.WithoutPaging, spool.WithMemoryBudget(budget))
+	var qs []*caseQueue
+	for i := range queues {
+		q := s.create(fmt.Sprint("q", i), spool.Meta{VisibilityTimeout: time.Hour})
+		q.sendSparse(blocks)
+		qs = append(qs, q)
+	}
+	var most atomic.Int64
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				most.Store(max(most.Load(), s.Stats().MemoryBytes))
+				runtime.Gosched()
+			}
+		}
+	}()
+	var calls sync.WaitGroup
+	for _, q := range qs {
+		calls.Go(func() {
+			ds, err := q.Peek(bg, blocks)
+			wantBodies(t, "Peek", ds, err, numbers(0, blocks))
+			ds, err = q.ReceiveBatch(bg, blocks)
+			wantBodies(t, "ReceiveBatch", ds, err, numbers(0, blocks))
+			if err := q.DeleteBatch(bg, receiptsOf(ds)); err != nil {
+				t.Errorf("DeleteBatch = %v", err)
+			}
+		})
+	}
+	calls.Wait()
+	close(stop)
+	<-stopped
+	t.Logf("up to %d bytes in memory", most.Load())
+	if most.Load() > budget {
+		t.Errorf("up to %d bytes in memory, budget %d", most.Load(), budget)
 	}
 }
 
@@ -274,6 +321,47 @@ func TestPortions(t *testing.T) {
 				t.Errorf("Attributes = %+v, want %d inactive and one received less", a, portionBlocks)
 			}
 		})
+	})
+}
+
+// TestPutOutWhenSettled: what cannot be put out of memory when the pager looks at it, because its send is under way, is put
+// out soon after that has ended, though nobody calls then. Blocks that are read meanwhile can be put out.
+func TestPutOutWhenSettled(t *testing.T) {
+	const budget = 8 << 20
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		log, s := openHeld(t, dir, spool.WithMemoryBudget(budget))
+		sparse := s.create("sparse", spool.Meta{})
+		sparse.sendSparse(100)
+		q := s.create("q", spool.Meta{})
+		q.send("x")
+		if err := s.Checkpoint(); err != nil { // another one would wait for the sync
+			t.Fatal(err)
+		}
+		log.syncs.close()
+		delayed := make([]spool.Message, spool.MaxBatch)
+		for i := range delayed {
+			delayed[i] = spool.Message{Body: []byte("x"), Delay: time.Hour}
+		}
+		for range 80 {
+			go q.SendBatch(bg, delayed)
+		}
+		time.Sleep(50 * msec)
+		unsettled := s.Stats().MemoryBytes
+		if unsettled < budget*3/8 {
+			t.Errorf("%d bytes in memory, want so many that calls would wait", unsettled)
+		}
+		ds, err := sparse.Peek(bg, 100)
+		wantBodies(t, "Peek", ds, err, numbers(0, 100))
+		if n := s.Stats().MemoryBytes; n > unsettled+budget/4 {
+			t.Errorf("%d bytes in memory by 100 blocks that were read, want little more than %d", n, unsettled)
+		}
+		log.syncs.open()
+		time.Sleep(sec)
+		if n := s.Stats().MemoryBytes; n > budget*3/8 {
+			t.Errorf("%d bytes stay in memory, want three eighths of %d", n, budget)
+		}
+		q.counts(1, 0, 80*spool.MaxBatch, 0)
 	})
 }
 
