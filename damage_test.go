@@ -191,7 +191,7 @@ func TestDamage(t *testing.T) {
 func TestDamageLeavesAll(t *testing.T) {
 	parent := t.TempDir()
 	dir := filepath.Join(parent, "closed")
-	s, err := spool.Open(dir)
+	s, err := spool.Open(dir, spool.WithoutPaging)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func TestDamageLeavesAll(t *testing.T) {
 	}
 	killed := filepath.Join(parent, "killed")
 	damageCopy(t, dir, killed)
-	if s, err = spool.Open(killed); err != nil {
+	if s, err = spool.Open(killed, spool.WithoutPaging); err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
@@ -222,7 +222,7 @@ func TestDamageLeavesAll(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := damageContents(t, dir)
-		if _, err := spool.Open(dir); !errors.Is(err, spool.ErrCorrupt) {
+		if _, err := spool.Open(dir, spool.WithoutPaging); !errors.Is(err, spool.ErrCorrupt) {
 			t.Errorf("%s: Open = %v, want %v", dir, err, spool.ErrCorrupt)
 		}
 		for name, was := range before {

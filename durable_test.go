@@ -174,7 +174,7 @@ func TestReceivedWhenDurable(t *testing.T) {
 					t.Errorf("%d bytes, receiver first %t: %d receivers and %d senders are answered before the sync, want none",
 						size, early, len(first)+len(second), len(sent))
 				}
-				lost, err := spool.OpenOn(log.Crash(func(int64) int64 { return 0 }), filepath.Join(dir, "none"), nil)
+				lost, err := spool.OpenOn(log.Crash(func(int64) int64 { return 0 }), filepath.Join(dir, "none"), nil, spool.WithoutPaging)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -258,7 +258,7 @@ func TestHandedOverWhenDurable(t *testing.T) {
 					if err := <-caused; err != nil {
 						t.Error(err)
 					}
-					lost, err := spool.OpenOn(log.Crash(func(int64) int64 { return 0 }), filepath.Join(dir, "none"), nil)
+					lost, err := spool.OpenOn(log.Crash(func(int64) int64 { return 0 }), filepath.Join(dir, "none"), nil, spool.WithoutPaging)
 					if err != nil {
 						t.Fatal(err)
 					}
