@@ -71,6 +71,10 @@ func (q *Queue) Peek(ctx context.Context, max int) ([]*Delivery, error) {
 	var bad error
 	for i := range grants {
 		g := &grants[i]
+		// A message that was handed over and lapsed may be active before its send has reached its level.
+		if err := q.spool.failure(q.spool.commit.Wait(g.pos, q.spool.level)); err != nil {
+			return nil, err
+		}
 		m, err := q.fetch(near, grants[i:])
 		if errors.Is(err, store.ErrGone) {
 			continue // deleted and dropped since we looked

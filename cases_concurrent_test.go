@@ -3,6 +3,7 @@ package spool_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -186,4 +187,59 @@ func TestRuleQueuesTogether(t *testing.T) {
 		q.counts(0, 0, 0, 0)
 		dead.counts(0, 0, 0, 0)
 	})
+}
+
+// Rule: a lease of a nanosecond ends before the send of its message is written: a receiver that waits is given the message at the
+// moment of the send. Whoever looks then is not told that the log is damaged, and a dead letter is moved at once.
+func TestRuleLeaseEndsBeforeTheSend(t *testing.T) {
+	s := onDisk(t, t.TempDir())
+	dead := s.create("dead", spool.Meta{})
+	q := s.create("q", spool.Meta{DeadLetter: &spool.DeadLetter{Queue: "dead", MaxReceives: 1}})
+	kept := s.create("kept", spool.Meta{})
+	ctx, stop := context.WithCancel(bg)
+	defer stop()
+	looked := make(chan error, 2)
+	for _, x := range []*caseQueue{q, kept} {
+		go func() {
+			for ctx.Err() == nil {
+				if _, err := x.Peek(bg, 1); err != nil {
+					looked <- err
+					return
+				}
+			}
+			looked <- nil
+		}()
+	}
+	for i := range 40 {
+		answers := make(chan error, 2)
+		for _, x := range []*caseQueue{q, kept} {
+			go func() {
+				_, err := x.Receive(bg, spool.Wait(time.Minute), spool.Visibility(1))
+				answers <- err
+			}()
+		}
+		for s.Stats().Waiting < 2 {
+			runtime.Gosched()
+		}
+		q.send("moved")
+		kept.send("held")
+		for range 2 {
+			if err := <-answers; err != nil {
+				t.Fatalf("Receive %d = %v", i, err)
+			}
+		}
+		if _, err := dead.Receive(bg, spool.Wait(700*msec)); err != nil { // a move that was put off comes after a second
+			t.Errorf("Receive %d of the dead-letter queue = %v", i, err)
+			break
+		}
+		if err := kept.Purge(bg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop()
+	for range 2 {
+		if err := <-looked; err != nil {
+			t.Errorf("Peek = %v", err)
+		}
+	}
 }

@@ -96,6 +96,10 @@ func (q *Queue) letter(seq uint64) (*letter, error) {
 	receives := e.receives
 	q.mu.Unlock()
 
+	// A lease may end before the send of its message has reached its level.
+	if err := q.spool.failure(q.spool.commit.Wait(pl.pos, q.spool.level)); err != nil {
+		return nil, err
+	}
 	m, err := q.find(pl.pos, seq, pl.size)
 	if err != nil {
 		return nil, err
