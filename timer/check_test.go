@@ -88,7 +88,7 @@ func (w *Wheel) checkList(head Handle, seen map[Handle]bool, f func(Handle, int6
 			return fmt.Errorf("timer %d has prev %d, want %d", h, t.prev, prev)
 		}
 		seen[h] = true
-		if err := f(h, t.at); err != nil {
+		if err := f(h, *w.at(h)); err != nil {
 			return err
 		}
 		prev = h
@@ -97,15 +97,15 @@ func (w *Wheel) checkList(head Handle, seen map[Handle]bool, f func(Handle, int6
 }
 
 func (w *Wheel) checkNext(seen map[Handle]bool) error {
-	if len(seen) == 0 || !w.known {
+	if w.soonest == 0 {
 		return nil
 	}
 	least := int64(math.MaxInt64)
 	for h := range seen {
-		least = min(least, w.timer(h).at)
+		least = min(least, *w.at(h))
 	}
-	if w.next != least {
-		return fmt.Errorf("next is known as %d, earliest is %d", w.next, least)
+	if !seen[w.soonest] || *w.at(w.soonest) != least || w.next != least {
+		return fmt.Errorf("next is known as timer %d of %d, pending %v, earliest is %d", w.soonest, w.next, seen[w.soonest], least)
 	}
 	return nil
 }
@@ -143,7 +143,7 @@ func (a *arena) checkArena(seen map[Handle]bool) error {
 		}
 		free := 0
 		for f := c.free; f != 0; f = c.timers[f-1].next {
-			if free++; c.timers[f-1].prev != freeMark || f-1 >= Handle(c.fresh) {
+			if free++; c.timers[f-1].prev != freeMark {
 				return fmt.Errorf("chunk %d: timer %d in the free list is not free", i, f-1)
 			}
 		}
@@ -151,14 +151,14 @@ func (a *arena) checkArena(seen map[Handle]bool) error {
 		if i == 0 {
 			spare = 1
 		}
-		if free+used[i]+spare != int(c.fresh) {
-			return fmt.Errorf("chunk %d: %d free and %d pending of %d", i, free, used[i], c.fresh)
+		if free+used[i]+spare != len(c.timers) {
+			return fmt.Errorf("chunk %d: %d free and %d pending of %d", i, free, used[i], len(c.timers))
 		}
-		if c.full() == inRoom[id] {
-			return fmt.Errorf("chunk %d: full %v, in room %v", i, c.full(), inRoom[id])
+		if full := c.free == 0; full == inRoom[id] {
+			return fmt.Errorf("chunk %d: full %v, in room %v", i, full, inRoom[id])
 		}
-		if n := len(c.timers); bits.OnesCount(uint(n)) != 1 || n > chunkLen {
-			return fmt.Errorf("chunk %d: length %d", i, n)
+		if n := len(c.timers); bits.OnesCount(uint(n)) != 1 || n > chunkLen || len(c.instants) != n {
+			return fmt.Errorf("chunk %d: %d timers, %d instants", i, n, len(c.instants))
 		}
 	}
 	if empty != a.empty || empty > 1 {

@@ -39,8 +39,8 @@ type pending struct {
 	draining Handle // head of the slot that is being emptied
 	late     Handle // head of the timers that were already due when they were scheduled
 	floor    int64  // no instant in draining or late is earlier; without meaning when both are empty
-	next     int64  // the earliest instant of all, if known
-	known    bool
+	soonest  Handle // a timer for the earliest instant of all; 0 when none is known
+	next     int64  // its instant; without meaning when none is known
 }
 
 // Schedule adds a timer for the instant at (ns since the epoch). Any instant is allowed; one that has passed is handed out
@@ -51,10 +51,13 @@ func (w *Wheel) Schedule(at int64, id uint64) Handle {
 	if w.pending == nil {
 		w.pending = new(pending)
 	}
-	w.next = min(w.next, at) // without meaning while it is not known
 	h, t := w.alloc()
-	t.at, t.id = at, id
-	w.place(h, t)
+	t.id = id
+	*w.at(h) = at
+	if w.soonest != 0 && at < w.next {
+		w.soonest, w.next = h, at
+	}
+	w.place(h, t, at)
 	return h
 }
 
@@ -66,15 +69,23 @@ func (w *Wheel) Cancel(h Handle, id uint64) bool {
 	if t == nil || t.id != id {
 		return false
 	}
-	w.unlink(h, t)
-	w.forget(h, t)
+	p, next, prev := w.pending, t.next, t.prev
+	if next != 0 {
+		p.timer(next).prev = prev
+	}
+	if prev != 0 {
+		p.timer(prev).next = next
+	} else {
+		w.behead(h, next)
+	}
+	p.forget(h, t)
 	return true
 }
 
 // At returns the instant of the pending timer h, and 0 if h is not pending.
 func (w *Wheel) At(h Handle) int64 {
-	if t := w.find(h); t != nil {
-		return t.at
+	if w.find(h) != nil {
+		return *w.at(h)
 	}
 	return 0
 }
@@ -148,11 +159,11 @@ func (w *Wheel) step(end uint64, due func(id uint64, at int64)) {
 	if t.next != 0 {
 		w.timer(t.next).prev = 0
 	}
-	if key(t.at) > end {
-		w.place(h, t)
+	id, at := t.id, *w.at(h)
+	if key(at) > end {
+		w.place(h, t, at)
 		return
 	}
-	id, at := t.id, t.at
 	w.forget(h, t)
 	due(id, at)
 }
@@ -164,8 +175,8 @@ func (w *Wheel) Next() (at int64, ok bool) {
 	if w.Len() == 0 {
 		return 0, false
 	}
-	if !w.known {
-		w.next, w.known = w.earliest(), true
+	if w.soonest == 0 {
+		w.soonest, w.next = w.earliest()
 	}
 	return w.next, true
 }
@@ -186,7 +197,7 @@ func (w *Wheel) Wake() (at int64, ok bool) {
 		return w.floor, true
 	}
 	l, s, _ := w.first()
-	if at, ok := w.least(w.level[l][s], short); ok {
+	if h, at := w.least(w.level[l][s], short); h != 0 {
 		return at, true
 	}
 	return instant(w.begin(l, s)), true
@@ -208,11 +219,11 @@ func (w *Wheel) begin(l, s uint) uint64 {
 	return w.now&^(1<<((l+1)*digitBits)-1) | uint64(s)<<(l*digitBits)
 }
 
-// place puts a timer that is in no list where it belongs.
-func (w *Wheel) place(h Handle, t *timer) {
-	k := key(t.at)
+// place puts a timer for the instant at, which is in no list, where it belongs.
+func (w *Wheel) place(h Handle, t *timer, at int64) {
+	k := key(at)
 	if k <= w.now {
-		w.lower(t.at)
+		w.lower(at)
 		w.push(w.late, h, t)
 		w.late = h
 		return
@@ -225,23 +236,16 @@ func (w *Wheel) place(h Handle, t *timer) {
 	w.setHead(l, s, h)
 }
 
-// unlink takes a timer out of the list that it is in.
-func (w *Wheel) unlink(h Handle, t *timer) {
-	if t.next != 0 {
-		w.timer(t.next).prev = t.prev
-	}
-	if t.prev != 0 {
-		w.timer(t.prev).next = t.next
-		return
-	}
+// behead makes next the head of the list whose head is the timer h.
+func (w *Wheel) behead(h, next Handle) {
 	switch h {
 	case w.draining:
-		w.draining = t.next
+		w.draining = next
 	case w.late:
-		w.late = t.next
+		w.late = next
 	default:
-		l, s := w.slotOf(key(t.at))
-		w.setHead(l, s, t.next)
+		l, s := w.slotOf(key(*w.at(h)))
+		w.setHead(l, s, next)
 	}
 }
 
@@ -284,38 +288,37 @@ func (p *pending) lower(at int64) {
 
 // forget frees a timer that is in no list any more.
 func (p *pending) forget(h Handle, t *timer) {
-	if t.at == p.next {
-		p.known = false
+	if h == p.soonest {
+		p.soonest = 0
 	}
 	p.free(h, t)
 }
 
-// earliest finds the earliest instant. At least one timer is pending.
-func (p *pending) earliest() int64 {
-	best, found := int64(0), false
+// earliest finds a timer for the earliest instant, and the instant. At least one timer is pending.
+func (p *pending) earliest() (best Handle, at int64) {
 	heads := [...]Handle{p.draining, p.late, 0}
 	if l, s, ok := p.first(); ok {
 		heads[2] = p.level[l][s]
 	}
-	for _, h := range heads {
-		if at, ok := p.least(h, p.used); ok && (!found || at < best) {
-			best, found = at, true
+	for _, head := range heads {
+		if h, least := p.least(head, p.used); h != 0 && (best == 0 || least < at) {
+			best, at = h, least
 		}
 	}
-	return best
+	return best, at
 }
 
-// least returns the earliest instant of a list, and false if the list is empty or longer than limit.
-func (p *pending) least(h Handle, limit int) (at int64, ok bool) {
+// least finds a timer for the earliest instant of a list, and the instant. It finds none if the list is empty or longer
+// than limit.
+func (p *pending) least(h Handle, limit int) (best Handle, at int64) {
 	for ; h != 0; limit-- {
 		if limit == 0 {
-			return 0, false
+			return 0, 0
 		}
-		t := p.timer(h)
-		if !ok || t.at < at {
-			at, ok = t.at, true
+		if t := *p.at(h); best == 0 || t < at {
+			best, at = h, t
 		}
-		h = t.next
+		h = p.timer(h).next
 	}
-	return at, ok
+	return best, at
 }
