@@ -40,6 +40,20 @@ func TestZeroWheel(t *testing.T) {
 	w.Trim()
 }
 
+// TestHandlesNeverGiven asks for timers that have never been, in memory that is there and beyond it.
+func TestHandlesNeverGiven(t *testing.T) {
+	var w Wheel
+	given := w.Schedule(start, 0)
+	for h := range Handle(2 * chunkLen) {
+		if h != given && (w.At(h) != 0 || w.Cancel(h, 0)) {
+			t.Errorf("timer %d is pending, only %d was scheduled", h, given)
+		}
+	}
+	if got := w.Len(); got != 1 {
+		t.Errorf("Len() = %d, want 1", got)
+	}
+}
+
 func TestExactToTheNanosecond(t *testing.T) {
 	for _, d := range []int64{0, 1, 2, 63, 64, 65, 4095, 4096, 4097, 1e6, 30e9, 1 << 35, 1<<35 - 1, int64(3650 * 24 * time.Hour),
 		math.MaxInt64 - start - 1} {
