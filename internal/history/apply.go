@@ -35,10 +35,6 @@ func (l *Log) apply(into []state, s state, t *track, o *Op, item int, r reach) (
 			into = append(into, s)
 		case o.Verb == Purge && s.kind == moving: // it may have been on its way already
 			into = append(into, s)
-		case o.Verb == SetMeta && s.kind == moving: // the rules are looked at again when there is room
-			stays := next
-			stays.kind = active
-			into = append(into, l.changed(s, stays, o, r))
 		case o.Verb == Release && next.dead && !s.dead:
 			if r.late {
 				waits := s
@@ -117,6 +113,7 @@ func (l *Log) effect(s state, t *track, o *Op, item int, r reach) (next state, o
 			}
 		}
 	case SetMeta:
+		next.revised = s.kind == moving
 		if o.Queue == t.queue {
 			next.src = o.Settings
 		} else {

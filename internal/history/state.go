@@ -33,6 +33,7 @@ type state struct {
 	kind     kind
 	dead     bool // in the dead-letter queue
 	sent     bool
+	revised  bool  // moving: settings have changed since, and the rules are looked at again when there is room
 	at       int64 // the earliest instant that it can be
 	due      span  // delayed, inactive: until then
 	enqueued span
@@ -173,7 +174,7 @@ func lapse(s state) state {
 }
 
 func move(s state) state {
-	s.dead, s.kind = true, active
+	s.dead, s.kind, s.revised = true, active, false
 	s.deaths = s.receives
 	s.receives, s.rewinds, s.receipt, s.nonce = 0, 0, "", 0
 	s.first, s.base = span{}, span{}
@@ -232,6 +233,11 @@ func evolve(into []state, s state, lo, hi int64, late bool) []state {
 		into = append(into, m)
 		if hi >= s.enqueued.lo+s.retention() {
 			into = append(into, expire(s))
+		}
+		if s.revised {
+			back := s
+			back.kind, back.revised, back.at = active, false, max(lo, s.at)
+			into = evolve(into, back, lo, hi, late)
 		}
 	}
 	s.at = max(s.at, lo)
