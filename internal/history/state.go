@@ -234,14 +234,23 @@ func evolve(into []state, s state, lo, hi int64, late bool) []state {
 		if hi >= s.enqueued.lo+s.retention() {
 			into = append(into, expire(s))
 		}
-		if s.revised {
-			back := s
-			back.kind, back.revised, back.at = active, false, max(lo, s.at)
-			into = evolve(into, back, lo, hi, late)
+		if back := s; s.revised && back.spared(lo) {
+			into = append(into, back)
 		}
 	}
 	s.at = max(s.at, lo)
 	return append(into, s)
+}
+
+// spared makes a message active that has waited to move, if the rules of now would not move it.
+func (s *state) spared(now int64) bool {
+	set := s.settings()
+	if set == nil || set.MaxReceives > 0 && s.receives >= set.MaxReceives {
+		return false
+	}
+	s.kind, s.revised, s.at = active, false, max(now, s.at)
+	age, aged := s.age(set)
+	return !aged || age.hi > s.at
 }
 
 // undecided says that nobody can tell whether the age was over when the lease ended.
