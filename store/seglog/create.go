@@ -32,7 +32,10 @@ func create(dir string, o *Options) error {
 
 // createAs is create with a given identity and first slot of MARK.
 func createAs(dir string, who identity, first mark, o *Options) error {
-	if err := errors.Join(refuseUsed(dir, o), clearLeft(dir, o)); err != nil {
+	if err := refuseUsed(dir, o); err != nil {
+		return err
+	}
+	if err := clearLeft(dir, o); err != nil {
 		return err
 	}
 	o.step(stepCreateKey)

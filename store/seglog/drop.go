@@ -24,11 +24,16 @@ func (l *Log) Mark(highWater int64, clean bool) error {
 	if clean && l.Synced() != l.End() {
 		return fmt.Errorf("clean mark of a log synced to %d that ends at %d", l.Synced(), l.End())
 	}
-	err := l.mark(l.Start(), highWater, clean)
-	if clean && err == nil {
-		err = l.mark(l.Start(), highWater, clean) // when one slot rots, the other still tells where the log ends
+	slots := 1
+	if clean {
+		slots = 2 // when one of them rots, the other still tells where the log ends
 	}
-	return err
+	for range slots {
+		if err := l.mark(l.Start(), highWater, clean); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // mark writes a slot with everything that is known to be durable.

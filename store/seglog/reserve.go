@@ -80,24 +80,22 @@ func (l *Log) reserveTarget() int64 {
 	return min(max(minReserve, int64(l.End()-l.Start())), l.reserveMost)
 }
 
-// reserveLacks is how much smaller the reserve is than it is to be.
-func (l *Log) reserveLacks() int64 {
-	lacks := l.reserveTarget()
+// reserveSize is how large the reserve is.
+func (l *Log) reserveSize() (size int64) {
 	l.segs.mu.Lock()
 	defer l.segs.mu.Unlock()
 	for _, s := range l.segs.reserve {
-		lacks -= s.size
+		size += s.size
 	}
-	return lacks
+	return size
 }
 
 // fillReserve takes space for what the reserve lacks, as far as there is some. Caller holds space.mu.
 func (l *Log) fillReserve() {
 	for l.usable() == nil {
-		lacks := l.reserveLacks()
-		have := l.reserveTarget() - lacks
+		have := l.reserveSize()
 		l.space.reserved = max(l.space.reserved, have)
-		if lacks <= 0 {
+		if have >= l.reserveTarget() {
 			return
 		}
 		size := int64(largePiece)
