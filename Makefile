@@ -4,7 +4,7 @@ SHELL       := /usr/bin/env bash
 .SHELLFLAGS := -eu -o pipefail -c
 
 GO        ?= go
-FUZZTIME  ?= 5s
+FUZZTIME  ?= 20s
 BENCH     ?= .
 COUNT     ?= 6
 PEERFLAGS ?=
@@ -88,18 +88,20 @@ backlog: ## N messages (10 million) in each state, within a budget of 32 MB: mem
 browser: ## what the console's tests in a browser need
 	@command -v chromium >/dev/null || { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium; }
 
+# Two targets at a time, with one worker each: the seeds of a target are run by one worker, whatever there is.
 # When its time is over while it works, go test -fuzz sometimes fails with nothing but "context deadline exceeded".
-fuzz: ## each fuzz target for FUZZTIME (5s)
+define FUZZ_ONE
+cd "$$1"; package=$$2 target=$$3
+fuzz() { $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -parallel 1 "$$package" </dev/null 2>&1; }
+out=$$(fuzz) || case "$$out" in *"Failing input"*) false ;; *"context deadline exceeded"*) out=$$(fuzz) ;; *) false ;; esac || { echo "fuzz $$package $$target: $$out"; exit 1; }
+echo "fuzz $$package $$target: $$(echo "$$out" | tail -3)"
+endef
+export FUZZ_ONE
+
+fuzz: ## each fuzz target for FUZZTIME (20s), two at a time
 	@for dir in $(MODULES); do \
-		cd "$(CURDIR)/$$dir"; \
-		$(GO) test -list '^Fuzz' ./... | awk '/^Fuzz/ { name[n++] = $$1 } /^ok/ { for (i = 0; i < n; i++) print $$2, name[i]; n = 0 }' | \
-		while read -r package target; do \
-			echo "fuzz $$package $$target"; \
-			fuzz() { $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" </dev/null 2>&1; }; \
-			out=$$(fuzz) || case "$$out" in *"Failing input"*) false ;; *"context deadline exceeded"*) out=$$(fuzz) ;; *) false ;; esac || { echo "$$out"; exit 1; }; \
-			echo "$$out" | tail -3; \
-		done; \
-	done
+		(cd "$$dir" && $(GO) test -list '^Fuzz' ./... | awk -v dir="$$dir" '/^Fuzz/ { name[n++] = $$1 } /^ok/ { for (i = 0; i < n; i++) print dir, $$2, name[i]; n = 0 }'); \
+	done | xargs -P 2 -L 1 bash -c "$$FUZZ_ONE" fuzz
 
 torture-ci: ## each row of docs/reliability.md once, in its short form; TORTUREFLAGS=-record to keep the numbers
 	$(GO) run ./internal/torture -ci $(TORTUREFLAGS)
