@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"path/filepath"
 	"sort"
 	"strings"
 	"sync"
@@ -138,12 +139,16 @@ func Open(dir string, opts ...Option) (*Spool, error) {
 	if err := checkPath("dir", dir); err != nil {
 		return nil, err
 	}
+	path, err := filepath.Abs(dir) // the process may be in another directory when the index is made
+	if err != nil {
+		return nil, openError("dir", dir, err)
+	}
 	var s *Spool
 	found := func(disk *seglog.Log) error {
 		s = newSpool(o, disk)
-		return storeError(s.recover(newShelf(dir, disk, o.logger)))
+		return storeError(s.recover(newShelf(path, disk, o.logger)))
 	}
-	_, err = seglog.Open(dir, seglog.Options{SegmentSize: o.segmentSize, Logger: o.logger, Found: found, Step: o.step})
+	_, err = seglog.Open(path, seglog.Options{SegmentSize: o.segmentSize, Logger: o.logger, Found: found, Step: o.step})
 	if err != nil && s != nil {
 		err = errors.Join(err, s.keeper.shelf.close())
 	}
