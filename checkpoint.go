@@ -97,6 +97,10 @@ func (k *keeper) writeCheckpoint(deadline time.Time) error {
 	if err := s.broken(); err != nil { // what memory has may not be what the log tells, and the index may be the reason
 		return fmt.Errorf("%w: %w", errSuspended, err)
 	}
+	if err := sh.atHome(); err != nil {
+		s.commit.Fail(err)
+		return fmt.Errorf("%w: %w", errSuspended, err)
+	}
 	if sh.index == nil {
 		if err := sh.fresh(); err != nil {
 			return fmt.Errorf("%w: %w", errSuspended, err)

@@ -53,6 +53,7 @@ var errShelf = errors.New("the index is not usable")
 // A shelf is the spool's index with the rules for when it may be believed.
 type shelf struct {
 	make   func() (store.Index, error) // opens what is there, or makes an empty one
+	home   func() error                // why nothing may be done by the names of files any more; nil when nobody can know
 	dir    string                      // of the index; empty when it is in memory
 	marker string                      // a file: while it is there the index may be believed
 	disk   store.Log
@@ -76,7 +77,9 @@ type shelf struct {
 
 func newShelf(dir string, disk store.Log, log *slog.Logger) *shelf {
 	sh := &shelf{dir: filepath.Join(dir, "index"), marker: filepath.Join(dir, "index.ok"), disk: disk, log: log, most: applyBytes}
-	sh.make = func() (store.Index, error) { return badgerkv.Open(sh.dir, badgerkv.Options{Logger: log}) }
+	sh.make = func() (store.Index, error) {
+		return badgerkv.Open(sh.dir, badgerkv.Options{Logger: log, Home: sh.home})
+	}
 	return sh
 }
 
@@ -211,10 +214,21 @@ func (sh *shelf) drop() {
 	}
 }
 
+// atHome returns nil while the directory is the one that was opened.
+func (sh *shelf) atHome() error {
+	if sh.home == nil {
+		return nil
+	}
+	return sh.home()
+}
+
 // distrust says durably that the index must not be believed any more.
 func (sh *shelf) distrust() error {
 	if sh.dir == "" {
 		return nil
+	}
+	if err := sh.atHome(); err != nil {
+		return err
 	}
 	if err := os.Remove(sh.marker); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err

@@ -146,7 +146,9 @@ func Open(dir string, opts ...Option) (*Spool, error) {
 	var s *Spool
 	found := func(disk *seglog.Log) error {
 		s = newSpool(o, disk)
-		return storeError(s.recover(newShelf(path, disk, o.logger)))
+		sh := newShelf(path, disk, o.logger)
+		sh.home = disk.Home
+		return storeError(s.recover(sh))
 	}
 	_, err = seglog.Open(path, seglog.Options{SegmentSize: o.segmentSize, Logger: o.logger, Found: found, Step: o.step})
 	if err != nil && s != nil {

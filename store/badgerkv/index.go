@@ -74,6 +74,10 @@ type Options struct {
 	// FreeSpace returns the bytes free for this process on the file system of dir. Nil asks the operating system.
 	FreeSpace func(dir string) (int64, error)
 
+	// Home returns why nothing may be done in dir by name any more: somebody else may have it. Then Apply fails, and Close
+	// gives Badger up. Nil is never asked.
+	Home func() error
+
 	valueFile int64 // size of a value file in bytes; other than valueFileSize in tests
 	slack     int64 // cleanSlack, likewise
 }
@@ -224,8 +228,8 @@ func (ix *Index) Size() int64 {
 }
 
 // Close flushes what was applied, so that it is on stable storage when it returns nil, and ends Badger. It waits for
-// calls that are running. It gives up after 10 seconds, or at once with less than 16 MB free: then Badger stays, with its
-// goroutines and its lock, until the process ends; what was synced is safe.
+// calls that are running. It gives up after 10 seconds, or at once with less than 16 MB free or where Options.Home answers an
+// error: then Badger stays, with its goroutines and its lock, until the process ends; what was synced is safe.
 func (ix *Index) Close() error {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
@@ -279,8 +283,13 @@ func (ix *Index) enter() error {
 
 func (ix *Index) leave() { ix.mu.RUnlock() }
 
-// requireFree answers store.ErrNoSpace when fewer than n bytes are free.
+// requireFree answers store.ErrNoSpace when fewer than n bytes are free, and what Home says.
 func requireFree(dir string, o Options, n int64) error {
+	if o.Home != nil {
+		if err := o.Home(); err != nil {
+			return fmt.Errorf("badgerkv: %s: %w", dir, err)
+		}
+	}
 	free, err := o.FreeSpace(dir)
 	if err != nil {
 		return fmt.Errorf("badgerkv: free space of %s: %w", dir, err)

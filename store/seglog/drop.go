@@ -44,6 +44,9 @@ func (l *Log) mark(start store.Position, highWater int64, clean bool) error {
 	m := mark{epoch: l.info.Epoch, start: start, durable: l.segs.durable, highWater: highWater, clean: clean}
 	l.segs.mu.Unlock()
 	m.durable.base = max(m.durable.base, start) // the segment that ends at the start may be going
+	if err := l.Home(); err != nil {
+		return l.fail(fmt.Errorf("mark: %w", err)) // without its lock file the directory may be somebody else's too
+	}
 	l.step(stepMarkWrite)
 	l.syncs.Add(1)
 	l.written.Add(pageSize)

@@ -445,7 +445,7 @@ func TestReclaimShort(t *testing.T) {
 // TestPrewriteFails: of a file that could not be written ahead nothing is left.
 func TestPrewriteFails(t *testing.T) {
 	l, arm := faultOf(t, syscall.EIO, "write")
-	files := l.files.(*faultFS).vfs.(*memFS)
+	files := l.o.files.(*faultFS).vfs.(*memFS)
 	l.space.mu.Lock()
 	before := len(files.files())
 	arm(true)
@@ -465,7 +465,7 @@ func TestSpareStays(t *testing.T) {
 		if err := l.Drop(l.Boundaries()[4]); err != nil {
 			t.Fatal(err)
 		}
-		l.files.(*faultFS).setFull(true)
+		l.o.files.(*faultFS).setFull(true)
 		arm(true)
 		err := l.Grow(1 << 20)
 		arm(false)
@@ -506,7 +506,7 @@ func TestCloseInReplay(t *testing.T) {
 // TestFileCutMeanwhile: a file that is shorter than it was is damage.
 func TestFileCutMeanwhile(t *testing.T) {
 	l, _ := faultOf(t, nil)
-	files := l.files.(*faultFS).vfs.(*memFS)
+	files := l.o.files.(*faultFS).vfs.(*memFS)
 	n := files.entries[l.segs.list[0].path]
 	n.data = n.data[:pageSize+1000]
 	if err := l.Replay(0, func(store.Position, []byte) error { return nil }); !errors.Is(err, store.ErrCorrupt) {

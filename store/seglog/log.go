@@ -160,6 +160,15 @@ func (l *Log) Close() error {
 	return errors.Join(err, l.lock.Close())
 }
 
+// Home returns nil while the directory is the one that was opened. When it was moved, removed or replaced, nothing may be
+// done by the names of its files any more.
+func (l *Log) Home() error {
+	if lock, ok := l.lock.(heldLock); ok {
+		return lock.held()
+	}
+	return nil // a file system of tests
+}
+
 // usable returns nil while calls may be made: the log is neither closed nor failed.
 func (l *Log) usable() error {
 	if l.closed.Load() {

@@ -76,7 +76,8 @@ func openLocked(dir string, o Options, lock io.Closer) (*Log, error) {
 		err := &store.CorruptError{File: marker.path, Reason: fmt.Sprintf("of spool %x, want %x", of, who.id)}
 		return nil, errors.Join(err, marker.file.Close())
 	}
-	l := &Log{dir: dir, o: o, files: o.files, lock: lock, ring: makeRing(o.RingSize)}
+	l := &Log{dir: dir, o: o, lock: lock, ring: makeRing(o.RingSize)}
+	l.files = homeFS{o.files, l.Home}
 	l.sizeReserve()
 	l.marking.marker = marker
 	l.info = store.Info{SpoolID: who.id, Key: who.key, HighWater: marker.last.highWater, Clean: marker.last.clean, Created: !made}

@@ -2,11 +2,13 @@ package seglog
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/spoolmq/spool/store"
 )
@@ -85,6 +87,50 @@ type heldLock struct{ *os.File }
 // Close gives the lock up before the file: a child process that is just being started has the open file too, for the
 // moment until it runs its own program, and with it the lock.
 func (l heldLock) Close() error { return errors.Join(unlockFile(l.File), l.File.Close()) }
+
+// held returns nil while the lock file has its name. It is not there, or another one is, when the directory was moved,
+// removed or replaced: what is done by name would be done to somebody else's files. What cannot be found out is not judged.
+func (l heldLock) held() error {
+	mine, err := l.File.Stat()
+	if err != nil {
+		return nil
+	}
+	there, err := os.Stat(l.File.Name())
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return fmt.Errorf("the directory was moved or removed: %w", err)
+	}
+	if err == nil && !os.SameFile(mine, there) {
+		return fmt.Errorf("the directory was replaced: %s is not the file that was locked", l.File.Name())
+	}
+	return nil
+}
+
+// A homeFS is a file system for as long as nothing has taken the place of the directory that was locked.
+type homeFS struct {
+	vfs
+	home func() error
+}
+
+func (v homeFS) OpenFile(name string, flag int) (vfile, error) {
+	if err := v.home(); err != nil {
+		return nil, err
+	}
+	return v.vfs.OpenFile(name, flag)
+}
+
+func (v homeFS) Remove(name string) error {
+	if err := v.home(); err != nil {
+		return err
+	}
+	return v.vfs.Remove(name)
+}
+
+func (v homeFS) Rename(from, to string) error {
+	if err := v.home(); err != nil {
+		return err
+	}
+	return v.vfs.Rename(from, to)
+}
 
 type osFile struct{ *os.File }
 
