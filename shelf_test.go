@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -981,6 +982,22 @@ func TestQueueIDsOfAnEmptySpool(t *testing.T) {
 		t.Errorf("a new queue has the id %d, %v, want %d", q.id, err, n+1)
 	}
 	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestShelfAway: the marker in a directory that has taken the place of the spool's is somebody else's.
+func TestShelfAway(t *testing.T) {
+	dir := t.TempDir()
+	sh := newShelf(dir, nil, slog.New(slog.DiscardHandler))
+	if err := os.WriteFile(sh.marker, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sh.home = func() error { return errors.New("replaced") }
+	if err := sh.distrust(); err == nil {
+		t.Error("distrust = nil in another's directory")
+	}
+	if _, err := os.Stat(sh.marker); err != nil {
 		t.Error(err)
 	}
 }
