@@ -3,6 +3,7 @@ package seglog
 import (
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/spoolmq/spool/store"
@@ -58,7 +59,7 @@ func (l *Log) ReadSpan(from, to store.Position, dst []byte) ([]byte, error) {
 		return dst, fmt.Errorf("position %d, the log starts at %d: %w", from, l.Start(), store.ErrGone)
 	}
 	defer l.unpin(seg)
-	f, err := seg.open(l.files)
+	f, err := l.openToRead(seg)
 	if err != nil {
 		return dst, closedOr(err)
 	}
@@ -73,7 +74,7 @@ func (l *Log) ReadSpan(from, to store.Position, dst []byte) ([]byte, error) {
 
 // readFrom appends the record at pos to dst, from a segment whose frames end at to. Caller has pinned it.
 func (l *Log) readFrom(seg *segment, to, pos store.Position, dst []byte) ([]byte, error) {
-	f, err := seg.open(l.files)
+	f, err := l.openToRead(seg)
 	if err != nil {
 		return nil, err
 	}
@@ -106,6 +107,35 @@ func (l *Log) readFrom(seg *segment, to, pos store.Position, dst []byte) ([]byte
 	}
 	l.ahead.note(pos, pos+store.Position(n))
 	return dst, nil
+}
+
+// openToRead opens the file of a segment that the caller has pinned. When descriptors are short it takes that of a file that
+// nobody uses: a log that has been read or written has some.
+func (l *Log) openToRead(seg *segment) (vfile, error) {
+	f, err := seg.open(l.files)
+	for err != nil && noDescriptors(err) && l.closeIdle() {
+		f, err = seg.open(l.files)
+	}
+	return f, err
+}
+
+// closeIdle closes the file that was not used for the longest time, and tells whether there was one. It holds nothing that is
+// not synced: until then a segment is pinned.
+func (l *Log) closeIdle() bool {
+	l.segs.mu.Lock()
+	if len(l.segs.idle) == 0 {
+		l.segs.mu.Unlock()
+		return false
+	}
+	f := l.segs.idle[0].detach()
+	l.segs.idle = slices.Delete(l.segs.idle, 0, 1)
+	l.segs.mu.Unlock()
+	if f != nil {
+		if err := f.Close(); err != nil {
+			l.o.Logger.Warn("closing a segment", "err", err)
+		}
+	}
+	return true
 }
 
 // verified compares the record in out[at:] with its checksum.

@@ -1,0 +1,48 @@
+package spool_test
+
+import (
+	"context"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/spoolmq/spool"
+)
+
+// TestRuleDescriptors: a receive whose message lies in a file that is not open needs no descriptor more than there are, and
+// does not stop the spool when the process has none left.
+func TestRuleDescriptors(t *testing.T) {
+	ctx := context.Background()
+	s, err := spool.Open(t.TempDir(), spool.WithSizes(64<<10, 1<<30), spool.WithDurability(spool.Written))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	q, err := s.CreateQueue(ctx, "q", spool.Meta{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 1000 // many more segments than stay open
+	for range n {
+		if _, err := q.Send(ctx, spool.Message{Body: make([]byte, 1000)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+		t.Skip(err)
+	}
+	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &was)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 64, Max: was.Max}); err != nil {
+		t.Skip(err)
+	}
+	for f, err := os.Open(os.DevNull); err == nil; f, err = os.Open(os.DevNull) {
+		defer f.Close()
+	}
+	for i := range n / 2 {
+		if _, err := q.Receive(ctx); err != nil {
+			t.Fatalf("Receive %d without a free descriptor = %v", i, err)
+		}
+	}
+}
