@@ -177,6 +177,53 @@ func TestRewindBehindACheckpoint(t *testing.T) {
 	}
 }
 
+// TestRuleBesideACheckpoint: a lease ends and then a dead-letter rule changes while a checkpoint is between the blocks of the
+// queue and its settings. The lease is not judged by the later rule when the spool is opened again.
+func TestRuleBesideACheckpoint(t *testing.T) {
+	dir := t.TempDir()
+	defer spool.SetSteps(func(string) {})
+	synctest.Test(t, func(t *testing.T) {
+		ix, log := memkv.NewSim(), memlog.New(memlog.Options{})
+		open := func(log *memlog.Log, ix *memkv.Sim) *caseSpool {
+			s, err := spool.OpenOn(log, dir, func() (store.Index, error) { return ix, nil }, spool.WithoutPaging)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return newCaseSpool(t, s)
+		}
+		between := func() {}
+		spool.SetSteps(func(name string) {
+			if name == "checkpoint:blocks" {
+				between()
+			}
+		})
+		s := open(log, ix)
+		q, _ := deadPair(s, 5, 0, spool.Meta{VisibilityTimeout: 10 * sec})
+		q.send("x")
+		q.receive("x")
+		time.Sleep(10 * sec)
+		q.receive("x")
+		between = func() {
+			between = func() {}
+			time.Sleep(10 * sec)
+			q.set(func(m *spool.Meta) { m.DeadLetter.MaxReceives = 2 })
+		}
+		if err := s.Checkpoint(); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Sync(bg); err != nil {
+			t.Fatal(err)
+		}
+		again := open(log.Crash(func(unsynced int64) int64 { return unsynced }), ix.Crash(ix.Unsynced()))
+		for _, c := range []*caseSpool{s, again} {
+			c.get("dead").counts(0, 0, 0, 0)
+			if d := c.get("q").receive("x"); d.Receives != 3 {
+				t.Errorf("Receives = %d, want 3", d.Receives)
+			}
+		}
+	})
+}
+
 // A readLog calls a function before each read of a record, which may make it fail.
 type readLog struct {
 	*memlog.Log

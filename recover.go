@@ -348,7 +348,7 @@ func (r *replay) queue(pos store.Position, m *queueRecord) {
 		return
 	}
 	if m.change == queueSet {
-		r.lapseUpTo(q, pos, m.at)
+		r.lapseUpTo(q, pos, m.at, news)
 	}
 	if m.change == queuePurged {
 		r.purgeUpTo(q, pos, m.floors.purged)
@@ -373,13 +373,20 @@ func (r *replay) queue(pos store.Position, m *queueRecord) {
 }
 
 // lapseUpTo ends the leases that were over when settings changed: the rules that were looked at then were the old ones.
-// What they moved has a record of its own; without one it waited for room then, and stays as it is.
-func (r *replay) lapseUpTo(q *Queue, pos store.Position, at int64) {
+// What they moved has a record of its own; without one it waited for room then, and stays as it is. Where the change is no
+// news the queue has come from the index with later rules, which say nothing of that: what waited then has lost its receipt.
+func (r *replay) lapseUpTo(q *Queue, pos store.Position, at int64, news bool) {
 	over := func(b *block) bool { return b.body != nil || b.away.due <= at && b.count[inactive] > 0 }
+	waits := func(b *block, e *entry) bool {
+		if !news {
+			return e.nonce&voided != 0
+		}
+		return q.st.moveRule(b, int(e.off), e, e.due) != 0
+	}
 	r.all(q, pos, over, func(b *block) {
 		for i := range b.entries {
 			e := &b.entries[i]
-			if e.kind == inactive && e.due <= at && q.st.moveRule(b, int(e.off), e, e.due) == 0 {
+			if e.kind == inactive && e.due <= at && !waits(b, e) {
 				q.st.shift(b, int(e.off), inactive, active)
 				e.kind, e.due = active, 0
 			}
