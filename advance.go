@@ -229,7 +229,7 @@ func (st *state) refreshTo(b *block, before uint64) {
 		case rewind.Restored:
 			b.deleted.clear(off)
 			b.active.set(off)
-			*e = entry{off: e.off, kind: active, rewinds: e.rewinds + 1, base: ev.At}
+			*e = entry{off: e.off, kind: active, rewinds: e.rewinds + 1, base: ev.At, nonce: e.nonce + 1}
 		case rewind.Dropped:
 			b.deleted.clear(off)
 			b.drop(e)

@@ -63,7 +63,7 @@ type entry struct {
 	due      int64  // ns; the lease or the delay ends; of inactive, delayed and pending
 	first    int64  // ns; first receive since the send or the last rewind; 0 = none
 	base     int64  // ns; age for dead letters counts from here; 0 = from EnqueuedAt
-	nonce    uint64 // of the latest delivery, and voided; 0 = none since the send or the last rewind
+	nonce    uint64 // of the latest delivery, and voided; after a rewind above all deliveries before it; 0 = none since the send
 	receives uint32
 	rewinds  uint32
 	timer    timer.Handle // of inactive and delayed

@@ -276,6 +276,40 @@ func TestHandedOverWhenDurable(t *testing.T) {
 	}
 }
 
+// TestUndoneReceive: a receive that a power loss undoes leaves its receipt Expired, also of a message that was rewound; one from
+// before the rewind stays Stale.
+func TestUndoneReceive(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		log, s := openHeld(t, dir)
+		q := s.create("q", spool.Meta{Rewind: time.Hour})
+		begin := time.Now()
+		q.send("sent")
+		q.send("lapsed")
+		q.send("rewound")
+		ds := []*spool.Delivery{q.receive("sent", spool.Visibility(sec)), q.receive("lapsed", spool.Visibility(sec)), q.receive("rewound")}
+		q.delete(ds[2])
+		q.rewind(begin, 1)
+		time.Sleep(sec)
+		undone := []*spool.Delivery{q.receive("sent"), q.receive("lapsed"), q.receive("rewound")}
+		lost, err := spool.OpenOn(log.Crash(func(int64) int64 { return 0 }), filepath.Join(dir, "none"), nil, spool.WithoutPaging)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q = newCaseSpool(t, lost).get("q")
+		q.counts(3, 0, 0, 0)
+		for _, d := range undone {
+			q.refused(d.Receipt, spool.Expired)
+		}
+		q.refused(ds[2].Receipt, spool.Stale)
+		for _, d := range undone {
+			again := q.receive(string(d.Body))
+			q.refused(d.Receipt, spool.Stale)
+			q.delete(again)
+		}
+	})
+}
+
 // TestDurableReceivesInMemory: memory takes the option, which changes nothing there.
 func TestDurableReceivesInMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -383,7 +383,7 @@ func (c *checker) entries(b *block) (letters int64) {
 		if (e.kind == active || e.kind == rewindable) && e.due != 0 {
 			at("due %d", e.due)
 		}
-		if e.kind == inactive && e.nonce != 0 && e.first == 0 { // without a nonce it waits for a dead-letter move
+		if e.kind == inactive && e.nonce != 0 && e.nonce&voided == 0 && e.first == 0 { // voided or without a nonce it waits for a dead-letter move
 			at("leased with nonce %d and without a first receive", e.nonce)
 		}
 	}
