@@ -107,6 +107,33 @@ func TestRuleDeletedSource(t *testing.T) {
 	})
 }
 
+// What is due to go to a dead-letter queue when its own is deleted goes there, whoever looks first.
+func TestRuleDeletedSourceMovesFirst(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *caseSpool) {
+		for i := range 20 {
+			q, dead := deadPair(s, 1, 20*sec, spool.Meta{})
+			q.send("aged")
+			time.Sleep(10 * sec)
+			q.send("leased")
+			q.receive("aged", spool.Visibility(5*sec+time.Duration(i)))
+			q.receive("leased", spool.Visibility(10*sec))
+			q.send("young")
+			time.Sleep(10 * sec)
+			if err := s.DeleteQueue(bg, "q"); err != nil {
+				t.Fatal(err)
+			}
+			for _, body := range []string{"aged", "leased"} {
+				if d := dead.receive(body); d.DeadLetter == nil || d.DeadLetter.Reason != "max-receives" {
+					t.Errorf("%s has the origin %+v, want max-receives", body, d.DeadLetter)
+				}
+			}
+			if dead.none(); s.DeleteQueue(bg, "dead") != nil {
+				t.Error("the dead-letter queue is still bound")
+			}
+		}
+	})
+}
+
 // A message goes to the target that is bound when its lease ends.
 func TestRuleTargetChangedUnderALease(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *caseSpool) {

@@ -424,7 +424,8 @@ func (s *Spool) list() []*Queue {
 }
 
 // DeleteQueue deletes a queue with everything in it. Receivers that wait get ErrQueueNotFound, as every later call of the
-// Queue does. A queue that another one names as its dead-letter queue is refused with ErrInvalidArgument.
+// Queue does. A queue that another one names as its dead-letter queue is refused with ErrInvalidArgument. Messages of which a
+// rule has said by now that they go to a dead-letter queue go there first.
 //
 //	step                                     dies here: after the next Open
 //	1 take room (delete:admitted)            the queue with everything in it
@@ -439,34 +440,50 @@ func (s *Spool) DeleteQueue(ctx context.Context, name string) error {
 	}
 	defer s.leave()
 	need := int64(store.RecordSize(1024, 0))
-	if err := s.commit.AdmitFrom(need, store.Reserve); err != nil {
-		return s.failure(err)
+	for {
+		if err := s.commit.AdmitFrom(need, store.Reserve); err != nil {
+			return s.failure(err)
+		}
+		s.step.at(stepDeleteAdmitted)
+		pos, q, err := s.remove(name, need)
+		if pos > 0 {
+			err = s.failure(s.commit.Wait(pos, s.level))
+			s.step.at(stepDeleteDone)
+			return err
+		}
+		s.commit.Forgo(need) // a dead-letter move needs room itself
+		if err != nil {
+			return err
+		}
+		now, err := q.lock()
+		if err != nil {
+			return err
+		}
+		q.unlock(now)
 	}
-	s.step.at(stepDeleteAdmitted)
-	pos, err := s.remove(name, need)
-	if err != nil {
-		s.commit.Forgo(need)
-		return err
-	}
-	err = s.failure(s.commit.Wait(pos, s.level))
-	s.step.at(stepDeleteDone)
-	return err
 }
 
-func (s *Spool) remove(name string, need int64) (pos store.Position, err error) {
+// remove is DeleteQueue's step 2. It answers no position, and has changed nothing, while dead letters of the queue may be
+// due: then it returns the queue.
+func (s *Spool) remove(name string, need int64) (pos store.Position, q *Queue, err error) {
 	s.set.Lock()
 	defer s.set.Unlock()
-	q := s.byName[fold(name)]
+	q = s.byName[fold(name)]
 	if q == nil || q.name != name {
-		return 0, fmt.Errorf("%w: %s", ErrQueueNotFound, valueText(name))
+		return 0, nil, fmt.Errorf("%w: %s", ErrQueueNotFound, valueText(name))
 	}
 	if f := q.feeders.Load(); f != nil {
-		return 0, badArgument("queue", name, fmt.Sprintf("one that is not the dead-letter queue of %q", (*f)[0].name))
+		return 0, nil, badArgument("queue", name, fmt.Sprintf("one that is not the dead-letter queue of %q", (*f)[0].name))
 	}
 	q.hold()
+	now := s.now()
+	if q.target != nil && (q.st.wake() <= now || q.inMotion() || len(q.st.wanted) > 0) {
+		q.unlock(now)
+		return 0, q, nil
+	}
 	s.bind(q, nil)
 	s.commit.Begin()
-	pos = q.recordQueue(queueDropped, s.now(), nil)
+	pos = q.recordQueue(queueDropped, now, nil)
 	s.commit.End(need)
 	s.step.at(stepDeleteRecorded)
 	q.dropped.Store(true)
@@ -481,7 +498,7 @@ func (s *Spool) remove(name string, need int64) (pos store.Position, err error) 
 	delete(s.byName, fold(name))
 	delete(s.byID, q.id)
 	s.step.at(stepDeleteRemoved)
-	return pos, nil
+	return pos, q, nil
 }
 
 // Sync returns nil when everything acknowledged so far is on stable storage.
