@@ -103,7 +103,8 @@
 // EnqueuedAt + Retention. The clock of a spool starts, at Open, at the wall clock or at the latest instant it has
 // recorded, whichever is later, and then runs with the monotonic clock: a wall clock that jumps while the spool is
 // open changes nothing. Time that passed while it was closed counts. EnqueuedAt never decreases along a queue.
-// Nothing depends on a background sweep having run: every call takes what has fallen due into account first.
+// Nothing depends on a background sweep having run: every call takes what has fallen due into account first, but for
+// [Spool.Stats], whose figures may be a moment late.
 //
 // Inside a testing/synctest bubble [OpenMemory] uses the bubble's clock: a day of delays passes in no time.
 //
@@ -123,14 +124,14 @@
 // # Memory and disk
 //
 // Bodies are kept on disk; only the newest are also in memory. Of each 1,024 messages the state (up to 16 bytes for one
-// that is Active, up to 80 for one that is Rewindable, up to 130 while it is leased or delayed) is in memory as long as
-// [WithMemoryBudget] allows. Then what was not used lately is put out to the index, and read back when it is needed: a
-// receive, a deletion or the end of a lease reads it for all 1,024. What stays is about 200 bytes for each 1,024
-// messages. When messages change faster than the index can take it, calls wait. Three eighths of the budget at most are
-// used for this, and about half as much more while calls read: Go's garbage collector lets the heap grow to twice of what
-// lives, and there are buffers. A batch of messages that lie among many others is received, looked at or deleted in
-// portions, so that this holds for it too. The index, which is made by the first checkpoint, uses Badger, whose memory
-// comes on top: less than 64 MB.
+// that is Active and was never received, up to 80 for one that was or that is Rewindable, up to 130 while it is leased
+// or delayed) is in memory as long as [WithMemoryBudget] allows. Then what was not used lately is put out to the index,
+// and read back when it is needed: a receive, a deletion or the end of a lease reads it for all 1,024. What stays is
+// about 200 bytes for each 1,024 messages. When messages change faster than the index can take it, calls wait. Three
+// eighths of the budget at most are used for this, and about half as much more while calls read: Go's garbage collector
+// lets the heap grow to twice of what lives, and there are buffers. A batch of messages that lie among many others is
+// received, looked at or deleted in portions, so that this holds for it too. The index, which is made by the first
+// checkpoint, uses Badger, whose memory comes on top: less than 64 MB.
 //
 // Without room for the index (128 MB free) nothing can be put out: then memory grows with what is live. A spool made by
 // [OpenMemory] keeps everything in memory.

@@ -27,8 +27,8 @@ type Stats struct {
 // liveOverhead is what the space contract counts for a message beside its content.
 const liveOverhead = 64
 
-// Stats returns a snapshot. It looks at every queue in turn, so the figures of two queues may be an instant apart. After
-// Close everything is zero.
+// Stats returns a snapshot. It looks at every queue in turn, so the figures of two queues may be an instant apart, and takes
+// them as they are: what has only just fallen due may still be counted as before. After Close everything is zero.
 func (s *Spool) Stats() Stats {
 	if s.life.calls.Add(1) >= closing {
 		s.leave()
