@@ -108,6 +108,16 @@ func (s *Spool) Checkpoint() error {
 	return s.keeper.writeCheckpoint(time.Time{})
 }
 
+// KeepsRoom tells, of a spool that nobody uses, whether room in its log is held for somebody.
+func (s *Spool) KeepsRoom() bool {
+	all := s.disk.Room() - store.FrameHeaderSize - store.FrameAlign
+	if !s.commit.TryAdmit(all, store.Ordinary) {
+		return true
+	}
+	s.commit.Forgo(all)
+	return false
+}
+
 // Resting is how many queues are at rest.
 func (s *Spool) Resting() (n int) {
 	for _, q := range s.snapshotQueues() {

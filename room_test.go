@@ -2,6 +2,7 @@ package spool_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,6 +46,59 @@ func TestRoomForMoves(t *testing.T) {
 		synctest.Wait()
 		if a, err := dead.Attributes(ctx); err != nil || a.Active != rounds*int64(len(batch)) {
 			t.Fatalf("Attributes of dead = %+v, %v, want %d active", a, err, rounds*len(batch))
+		}
+	})
+}
+
+// TestNothingKeepsRoom: a call takes room in the log before it knows whether it will record anything, and gives it back
+// when it does not, or has. What is kept is lost until the spool is closed.
+func TestNothingKeepsRoom(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *caseSpool) {
+		dead := s.create("dead", spool.Meta{})
+		q := s.create("q", spool.Meta{MaxMessages: 2, Rewind: time.Hour, DeadLetter: &spool.DeadLetter{Queue: "dead", MaxReceives: 1}})
+		gone := s.create("gone", spool.Meta{})
+		message := spool.Message{Body: []byte("x")}
+		missing := spool.Meta{DeadLetter: &spool.DeadLetter{Queue: "missing", MaxReceives: 1}}
+		_, deleted := q.sendDelete("deleted")
+		if err := s.DeleteQueue(bg, "gone"); err != nil {
+			t.Fatal(err)
+		}
+		ends, cancel := context.WithTimeout(bg, sec)
+		defer cancel()
+		for _, c := range []struct {
+			name string
+			call func() error
+			want error
+		}{
+			{"Receive of nothing", func() error { _, err := q.Receive(bg); return err }, spool.ErrNoMessage},
+			{"Receive that waits", func() error { _, err := q.Receive(bg, spool.Wait(sec)); return err }, spool.ErrNoMessage},
+			{"Receive whose context ends", func() error { _, err := q.Receive(ends, spool.Wait(time.Hour)); return err }, context.DeadlineExceeded},
+			{"Send", func() error { _, err := q.Send(bg, message); return err }, nil},
+			{"SendBatch that is too much", func() error { _, err := q.SendBatch(bg, []spool.Message{message, message}); return err }, spool.ErrQueueFull},
+			{"Delete", func() error { return q.Delete(bg, deleted) }, spool.ErrInvalidReceipt},
+			{"DeleteBatch", func() error { return q.DeleteBatch(bg, []string{deleted, "no receipt"}) }, spool.ErrBatchPartial},
+			{"ChangeVisibility", func() error { return q.ChangeVisibility(bg, deleted, sec) }, spool.ErrInvalidReceipt},
+			{"Rewind that is too late", func() error { _, err := q.Rewind(bg, time.Now().Add(-time.Hour-1)); return err }, spool.ErrInvalidRewindTime},
+			{"Rewind of a queue that keeps nothing", func() error { _, err := dead.Rewind(bg, time.Now()); return err }, spool.ErrRewindDisabled},
+			{"Rewind", func() error { _, err := q.Rewind(bg, time.Now()); return err }, nil},
+			{"SetMeta", func() error { return q.SetMeta(bg, func(m *spool.Meta) { *m = missing }) }, spool.ErrQueueNotFound},
+			{"SetMeta of a dead-letter queue", func() error { return dead.SetMeta(bg, func(m *spool.Meta) { m.DeadLetter = q.Meta().DeadLetter }) }, spool.ErrInvalidArgument},
+			{"CreateQueue", func() error { _, err := s.CreateQueue(bg, "new", missing); return err }, spool.ErrQueueNotFound},
+			{"CreateQueue of one that is there", func() error { _, err := s.CreateQueue(bg, "Q", spool.Meta{}); return err }, spool.ErrQueueExists},
+			{"DeleteQueue", func() error { return s.DeleteQueue(bg, "missing") }, spool.ErrQueueNotFound},
+			{"DeleteQueue of a dead-letter queue", func() error { return s.DeleteQueue(bg, "dead") }, spool.ErrInvalidArgument},
+			{"a verb of a queue that was deleted", func() error { return gone.Purge(bg) }, spool.ErrQueueNotFound},
+			{"Receive", func() error { _, err := q.Receive(bg, spool.Visibility(sec)); return err }, nil},
+			{"a move to the dead letters", func() error { time.Sleep(sec); return nil }, nil},
+			{"Receive of a batch", func() error { _, err := dead.ReceiveBatch(bg, spool.MaxBatch); return err }, nil},
+			{"Purge", func() error { return dead.Purge(bg) }, nil},
+		} {
+			if err := c.call(); !errors.Is(err, c.want) {
+				t.Errorf("%s = %v, want %v", c.name, err, c.want)
+			}
+			if synctest.Wait(); s.KeepsRoom() {
+				t.Fatalf("%s keeps room in the log", c.name)
+			}
 		}
 	})
 }
