@@ -29,6 +29,33 @@ func TestWakeOfAFailure(t *testing.T) {
 	}
 }
 
+// TestFailureTellsReceivers: who asked to be told when a record is stable, in the group that gathers while another one is
+// written, is told when the committer fails: nobody will write that group.
+func TestFailureTellsReceivers(t *testing.T) {
+	c, log, _ := newCommitter(t, store.AtSynced, memlog.Options{})
+	fault := errors.New("for the test")
+	told := make(chan struct{}, 1)
+	pos := add(t, c, "head", "body")
+	log.append = func() {
+		if err := c.Admit(100); err != nil {
+			t.Fatal(err)
+		}
+		c.Begin()
+		c.Add(1, []byte("head"), 0)
+		c.Wake(told, store.AtSynced)
+		c.End(100)
+		c.Fail(fault)
+	}
+	if err := c.Wait(pos, store.AtSynced); !errors.Is(err, fault) {
+		t.Errorf("Wait = %v, want %v", err, fault)
+	}
+	select {
+	case <-told:
+	default:
+		t.Error("a receiver is not told of the failure")
+	}
+}
+
 // TestFailedWhileHandedOver: a committer fails between the moment at which somebody is made a leader and the one at which
 // he leads. Nothing is written or synced then, and everybody is told.
 func TestFailedWhileHandedOver(t *testing.T) {
