@@ -191,5 +191,6 @@ func TestRuleDeliveriesEnd(t *testing.T) {
 		ends = loop(bg)
 		s.close()
 		want(<-ends, spool.ErrClosed, start)
+		want(<-loop(ctx), spool.ErrClosed, start) // what comes before the context's error does so here too
 	})
 }

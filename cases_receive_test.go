@@ -222,6 +222,9 @@ func TestRuleReceiveBatchStopsAtMaxBatchBytes(t *testing.T) {
 		}
 	}
 	for _, want := range []int{2, 1, 1, 2, 1} {
+		if ds, err := q.Peek(bg, 7); err != nil || len(ds) != want {
+			t.Errorf("Peek = %d messages, %v, want %d", len(ds), err, want)
+		}
 		ds, err := q.ReceiveBatch(bg, 7)
 		if err != nil || len(ds) != want {
 			t.Errorf("ReceiveBatch = %d messages, %v, want %d", len(ds), err, want)

@@ -3,6 +3,7 @@ package spool_test
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -68,6 +69,26 @@ func TestCleanerRests(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		if n := log.tries.Load() - before; n < 5 || n > 300 {
 			t.Errorf("the cleaner has tried %d times in ten seconds, want some 10 to 200", n)
+		}
+	})
+}
+
+// TestExpiryGivesSpaceBack: messages whose life ends leave garbage behind, though nobody calls.
+func TestExpiryGivesSpaceBack(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		log := memlog.New(memlog.Options{SegmentSize: 4 << 10})
+		q := openOn(t, log, dir, spool.WithSlack(16<<10)).create("q", spool.Meta{Retention: time.Hour})
+		for range 100 {
+			q.send(strings.Repeat("x", 1000))
+		}
+		time.Sleep(time.Hour - sec)
+		if n := log.Size().Live; n < 100_000 {
+			t.Fatalf("log of %d bytes before the messages expire", n)
+		}
+		time.Sleep(time.Minute)
+		if n := log.Size().Live; n > 32<<10 {
+			t.Errorf("log of %d bytes after all messages have expired, want at most %d", n, 32<<10)
 		}
 	})
 }

@@ -99,6 +99,11 @@ func TestTimeDoesNotGoBack(t *testing.T) {
 	if got := all(t, &w, start); !slices.Equal(got, []uint64{3}) {
 		t.Errorf("Advance with the present at %d = %v, want [3]: an earlier now counts as the present", start+20, got)
 	}
+	w.Trim()
+	w.Schedule(start+15, 4)
+	if got := all(t, &w, start); !slices.Equal(got, []uint64{4}) {
+		t.Errorf("Advance after Trim with the present at %d = %v, want [4]: it is kept", start+20, got)
+	}
 }
 
 // TestEmptyTimeIsFree goes a week, then ten years, with one far timer, and asks how often the wheel wants to be woken.
