@@ -696,6 +696,41 @@ func TestReveal(t *testing.T) {
 	}
 }
 
+// TestSeen: only the very message that somebody has already is not shown to others: not one of another queue that has the
+// same number, and not the batch that it came with.
+func TestSeen(t *testing.T) {
+	c, _, r := newCommitter(t, store.AtWritten, memlog.Options{})
+	const room = 100
+	call := func(more func(pos store.Position)) store.Position {
+		if err := c.Admit(room); err != nil {
+			t.Fatal(err)
+		}
+		c.Begin()
+		defer c.End(room)
+		pos := c.Add(1, []byte("head"), 0)
+		more(pos)
+		return pos
+	}
+	for _, x := range []struct {
+		n    int
+		seen string
+	}{{1, "a"}, {1, "b"}, {2, "a"}} {
+		var first uint64
+		call(func(pos store.Position) {
+			first = uint64(pos)
+			r.hide(first, pos)
+			c.Hide("a", first, x.n)
+		})
+		pos := call(func(store.Position) { c.Seen(x.seen, first) })
+		if err := c.Wait(pos, store.AtWritten); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := r.visible(first), x.n > 1 || x.seen != "a"; got != want {
+			t.Errorf("of %d messages of a the first one, seen of %s, is shown: %t, want %t", x.n, x.seen, got, want)
+		}
+	}
+}
+
 // TestRevealComesFirst: nobody is answered before what he sent is visible.
 func TestRevealComesFirst(t *testing.T) {
 	for _, level := range []store.Level{store.AtWritten, store.AtSynced} {
