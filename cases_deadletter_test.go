@@ -114,6 +114,28 @@ func TestRuleReleaseToDeadLetter(t *testing.T) {
 	})
 }
 
+// TestRuleMovesWakeReceivers: a receiver that waits at the dead-letter queue gets what arrives there, time after time, though
+// nobody else looks at either queue.
+func TestRuleMovesWakeReceivers(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *caseSpool) {
+		q, dead := deadPair(s, 1, 0, spool.Meta{VisibilityTimeout: sec})
+		lapse := func(*spool.Delivery) error { time.Sleep(2 * sec); return nil }
+		release := func(d *spool.Delivery) error { return d.Release(bg, 0) }
+		for i, end := range []func(*spool.Delivery) error{lapse, lapse, release, release} {
+			waiting := dead.waiting(bg, 1, spool.Wait(time.Hour))
+			q.send("m")
+			if err := end(q.receive("m")); err != nil {
+				t.Fatal(err)
+			}
+			a := answered(t, waiting)
+			if len(a.ds) != 1 || a.ds[0].DeadLetter == nil {
+				t.Fatalf("move %d: Receive = %v, want the message with its origin", i, a)
+			}
+			dead.delete(a.ds[0])
+		}
+	})
+}
+
 func TestCase41MaxAge(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *caseSpool) {
 		q, dead := deadPair(s, 0, 20*sec, spool.Meta{VisibilityTimeout: 15 * sec, Rewind: time.Hour})

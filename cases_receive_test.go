@@ -354,6 +354,26 @@ func TestCase17WaitersBeforeNewcomers(t *testing.T) {
 	})
 }
 
+// TestCase17DueBeforeSent: what fell due at the instant of a send is older, and goes first to a receiver that waits, also
+// when the sender comes before the clock.
+func TestCase17DueBeforeSent(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *caseSpool) {
+		q := s.create("q", spool.Meta{})
+		for range 100 {
+			waiting := q.waiting(bg, 1, spool.Wait(time.Hour))
+			q.send("older", sec)
+			time.Sleep(sec)
+			q.send("newer")
+			a := answered(t, waiting)
+			if len(a.ds) != 1 || string(a.ds[0].Body) != "older" {
+				t.Fatalf("Receive = %v, want the older message", a)
+			}
+			q.delete(a.ds[0])
+			q.delete(q.receive("newer"))
+		}
+	})
+}
+
 func TestCase18LeasesDoNotOverlap(t *testing.T) {
 	const consumers = 32
 	messages := unraced(100_000, 20_000)

@@ -3,11 +3,13 @@ package spool_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/spoolmq/spool"
+	"github.com/spoolmq/spool/store/memlog"
 )
 
 // TestRoomForMoves: a call with a large batch meets dead letters that are due and larger than a group of commits. It must
@@ -53,52 +55,90 @@ func TestRoomForMoves(t *testing.T) {
 // TestNothingKeepsRoom: a call takes room in the log before it knows whether it will record anything, and gives it back
 // when it does not, or has. What is kept is lost until the spool is closed.
 func TestNothingKeepsRoom(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *caseSpool) {
-		dead := s.create("dead", spool.Meta{})
-		q := s.create("q", spool.Meta{MaxMessages: 2, Rewind: time.Hour, DeadLetter: &spool.DeadLetter{Queue: "dead", MaxReceives: 1}})
-		gone := s.create("gone", spool.Meta{})
-		message := spool.Message{Body: []byte("x")}
-		missing := spool.Meta{DeadLetter: &spool.DeadLetter{Queue: "missing", MaxReceives: 1}}
-		_, deleted := q.sendDelete("deleted")
-		if err := s.DeleteQueue(bg, "gone"); err != nil {
-			t.Fatal(err)
+	for _, opts := range [][]spool.Option{nil, {spool.WithPaging(0, 1<<40)}} {
+		synctest.Test(t, func(t *testing.T) { nothingKeepsRoom(t, inMemory(t, opts...)) })
+	}
+}
+
+func nothingKeepsRoom(t *testing.T, s *caseSpool) {
+	dead := s.create("dead", spool.Meta{})
+	q := s.create("q", spool.Meta{MaxMessages: 2, Rewind: time.Hour, DeadLetter: &spool.DeadLetter{Queue: "dead", MaxReceives: 1}})
+	gone := s.create("gone", spool.Meta{})
+	message := spool.Message{Body: []byte("x")}
+	missing := spool.Meta{DeadLetter: &spool.DeadLetter{Queue: "missing", MaxReceives: 1}}
+	_, deleted := q.sendDelete("deleted")
+	if err := s.DeleteQueue(bg, "gone"); err != nil {
+		t.Fatal(err)
+	}
+	ends, cancel := context.WithTimeout(bg, sec)
+	defer cancel()
+	for _, c := range []struct {
+		name string
+		call func() error
+		want error
+	}{
+		{"Receive of nothing", func() error { _, err := q.Receive(bg); return err }, spool.ErrNoMessage},
+		{"Receive that waits", func() error { _, err := q.Receive(bg, spool.Wait(sec)); return err }, spool.ErrNoMessage},
+		{"Receive whose context ends", func() error { _, err := q.Receive(ends, spool.Wait(time.Hour)); return err }, context.DeadlineExceeded},
+		{"Send", func() error { _, err := q.Send(bg, message); return err }, nil},
+		{"SendBatch that is too much", func() error { _, err := q.SendBatch(bg, []spool.Message{message, message}); return err }, spool.ErrQueueFull},
+		{"Delete", func() error { return q.Delete(bg, deleted) }, spool.ErrInvalidReceipt},
+		{"DeleteBatch", func() error { return q.DeleteBatch(bg, []string{deleted, "no receipt"}) }, spool.ErrBatchPartial},
+		{"ChangeVisibility", func() error { return q.ChangeVisibility(bg, deleted, sec) }, spool.ErrInvalidReceipt},
+		{"Rewind that is too late", func() error { _, err := q.Rewind(bg, time.Now().Add(-time.Hour-1)); return err }, spool.ErrInvalidRewindTime},
+		{"Rewind of a queue that keeps nothing", func() error { _, err := dead.Rewind(bg, time.Now()); return err }, spool.ErrRewindDisabled},
+		{"Rewind", func() error { _, err := q.Rewind(bg, time.Now().Add(-time.Minute)); return err }, nil},
+		{"SetMeta", func() error { return q.SetMeta(bg, func(m *spool.Meta) { *m = missing }) }, spool.ErrQueueNotFound},
+		{"SetMeta of a dead-letter queue", func() error { return dead.SetMeta(bg, func(m *spool.Meta) { m.DeadLetter = q.Meta().DeadLetter }) }, spool.ErrInvalidArgument},
+		{"CreateQueue", func() error { _, err := s.CreateQueue(bg, "new", missing); return err }, spool.ErrQueueNotFound},
+		{"CreateQueue of one that is there", func() error { _, err := s.CreateQueue(bg, "Q", spool.Meta{}); return err }, spool.ErrQueueExists},
+		{"DeleteQueue", func() error { return s.DeleteQueue(bg, "missing") }, spool.ErrQueueNotFound},
+		{"DeleteQueue of a dead-letter queue", func() error { return s.DeleteQueue(bg, "dead") }, spool.ErrInvalidArgument},
+		{"a verb of a queue that was deleted", func() error { return gone.Purge(bg) }, spool.ErrQueueNotFound},
+		{"Receive", func() error { _, err := q.Receive(bg, spool.Visibility(sec)); return err }, nil},
+		{"a move to the dead letters", func() error { time.Sleep(sec); return nil }, nil},
+		{"Receive of the next", func() error { _, err := q.Receive(bg, spool.Visibility(sec)); return err }, nil},
+		{"a move beside the first", func() error { time.Sleep(sec); return nil }, nil},
+		{"Receive of a batch", func() error { _, err := dead.ReceiveBatch(bg, spool.MaxBatch); return err }, nil},
+		{"Purge", func() error { return dead.Purge(bg) }, nil},
+	} {
+		if err := c.call(); !errors.Is(err, c.want) {
+			t.Errorf("%s = %v, want %v", c.name, err, c.want)
 		}
-		ends, cancel := context.WithTimeout(bg, sec)
-		defer cancel()
-		for _, c := range []struct {
-			name string
-			call func() error
-			want error
-		}{
-			{"Receive of nothing", func() error { _, err := q.Receive(bg); return err }, spool.ErrNoMessage},
-			{"Receive that waits", func() error { _, err := q.Receive(bg, spool.Wait(sec)); return err }, spool.ErrNoMessage},
-			{"Receive whose context ends", func() error { _, err := q.Receive(ends, spool.Wait(time.Hour)); return err }, context.DeadlineExceeded},
-			{"Send", func() error { _, err := q.Send(bg, message); return err }, nil},
-			{"SendBatch that is too much", func() error { _, err := q.SendBatch(bg, []spool.Message{message, message}); return err }, spool.ErrQueueFull},
-			{"Delete", func() error { return q.Delete(bg, deleted) }, spool.ErrInvalidReceipt},
-			{"DeleteBatch", func() error { return q.DeleteBatch(bg, []string{deleted, "no receipt"}) }, spool.ErrBatchPartial},
-			{"ChangeVisibility", func() error { return q.ChangeVisibility(bg, deleted, sec) }, spool.ErrInvalidReceipt},
-			{"Rewind that is too late", func() error { _, err := q.Rewind(bg, time.Now().Add(-time.Hour-1)); return err }, spool.ErrInvalidRewindTime},
-			{"Rewind of a queue that keeps nothing", func() error { _, err := dead.Rewind(bg, time.Now()); return err }, spool.ErrRewindDisabled},
-			{"Rewind", func() error { _, err := q.Rewind(bg, time.Now()); return err }, nil},
-			{"SetMeta", func() error { return q.SetMeta(bg, func(m *spool.Meta) { *m = missing }) }, spool.ErrQueueNotFound},
-			{"SetMeta of a dead-letter queue", func() error { return dead.SetMeta(bg, func(m *spool.Meta) { m.DeadLetter = q.Meta().DeadLetter }) }, spool.ErrInvalidArgument},
-			{"CreateQueue", func() error { _, err := s.CreateQueue(bg, "new", missing); return err }, spool.ErrQueueNotFound},
-			{"CreateQueue of one that is there", func() error { _, err := s.CreateQueue(bg, "Q", spool.Meta{}); return err }, spool.ErrQueueExists},
-			{"DeleteQueue", func() error { return s.DeleteQueue(bg, "missing") }, spool.ErrQueueNotFound},
-			{"DeleteQueue of a dead-letter queue", func() error { return s.DeleteQueue(bg, "dead") }, spool.ErrInvalidArgument},
-			{"a verb of a queue that was deleted", func() error { return gone.Purge(bg) }, spool.ErrQueueNotFound},
-			{"Receive", func() error { _, err := q.Receive(bg, spool.Visibility(sec)); return err }, nil},
-			{"a move to the dead letters", func() error { time.Sleep(sec); return nil }, nil},
-			{"Receive of a batch", func() error { _, err := dead.ReceiveBatch(bg, spool.MaxBatch); return err }, nil},
-			{"Purge", func() error { return dead.Purge(bg) }, nil},
-		} {
-			if err := c.call(); !errors.Is(err, c.want) {
-				t.Errorf("%s = %v, want %v", c.name, err, c.want)
-			}
-			if synctest.Wait(); s.KeepsRoom() {
-				t.Fatalf("%s keeps room in the log", c.name)
-			}
+		if synctest.Wait(); s.KeepsRoom() {
+			t.Fatalf("%s keeps room in the log", c.name)
 		}
-	})
+	}
+}
+
+// TestHandOverWithoutRoom: a receiver waits, and when a message falls due the log has no room at hand to record that it was
+// handed over. The receiver gets it when room can be made, and learns otherwise that there is none.
+func TestHandOverWithoutRoom(t *testing.T) {
+	for _, full := range []bool{false, true} {
+		t.Run(fmt.Sprint("full=", full), func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				log := memlog.New(memlog.Options{SegmentSize: 16 << 10})
+				q := openOn(t, log, dir).create("q", spool.Meta{})
+				q.send("m", time.Minute)
+				waiting := q.waiting(bg, spool.MaxBatch, spool.Wait(time.Hour)) // has taken room for a record of 24 KB, and given it back
+				if full {
+					log.SetCapacity(1)
+				}
+				var err error
+				for i := 0; i < 12 || full && err == nil; i++ {
+					_, err = q.Send(bg, spool.Message{Body: make([]byte, 2<<10), Delay: 2 * time.Hour})
+				}
+				time.Sleep(time.Minute)
+				a := answered(t, waiting)
+				if full && (!errors.Is(a.err, spool.ErrNoSpace) || !errors.Is(err, spool.ErrNoSpace)) {
+					t.Errorf("on a full disk: Receive = %v; Send = %v; want ErrNoSpace", a, err)
+				}
+				if !full && (a.err != nil || len(a.ds) != 1) {
+					t.Errorf("Receive = %v, want the message", a)
+				}
+				log.SetCapacity(0)
+			})
+		})
+	}
 }
