@@ -9,6 +9,56 @@ import (
 
 // Combinations of rules that no single case names.
 
+// A rewind restarts the age that a dead letter counts, also after all ages of before were looked at.
+func TestRuleRewoundComesOfAge(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *caseSpool) {
+		q, dead := deadPair(s, 0, time.Minute, spool.Meta{Rewind: time.Hour})
+		start := time.Now()
+		q.sendDelete("m")
+		time.Sleep(10 * time.Minute) // nothing is here that could come of age
+		q.rewind(start, 1)
+		time.Sleep(time.Minute - 1)
+		q.counts(1, 0, 0, 0)
+		time.Sleep(time.Nanosecond)
+		q.counts(0, 0, 0, 0)
+		dead.receive("m")
+	})
+}
+
+// A message that is leased when those beside it come of age does so in its turn, however its lease ends.
+func TestRuleAgeBesideALease(t *testing.T) {
+	for name, end := range map[string]func(d *spool.Delivery) error{
+		"lapse":   func(*spool.Delivery) error { time.Sleep(10 * sec); return nil },
+		"release": func(d *spool.Delivery) error { time.Sleep(10 * sec); return d.Release(bg, 0) },
+		"later":   func(d *spool.Delivery) error { time.Sleep(10 * sec); return d.Release(bg, time.Hour) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, s *caseSpool) {
+				q, dead := deadPair(s, 0, time.Minute, spool.Meta{})
+				q.send("first")
+				time.Sleep(30 * sec)
+				q.send("second")
+				q.receive("first", spool.Visibility(sec))
+				visibility := 40 * sec
+				if name != "lapse" {
+					visibility = time.Hour
+				}
+				d := q.receive("second", spool.Visibility(visibility))
+				time.Sleep(30 * sec)
+				dead.counts(1, 0, 0, 0)
+				if err := end(d); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(20*sec - 1)
+				dead.counts(1, 0, 0, 0)
+				time.Sleep(time.Nanosecond)
+				q.counts(0, 0, 0, 0)
+				dead.counts(2, 0, 0, 0)
+			})
+		})
+	}
+}
+
 // A rewind restarts the age that a dead letter counts, but not life: here it ends first.
 func TestRuleRewoundDeadLetterExpires(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *caseSpool) {

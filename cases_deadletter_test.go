@@ -303,6 +303,15 @@ func TestRuleExpiryBeforeDeadLetter(t *testing.T) {
 		time.Sleep(10*sec - 1)
 		q.counts(0, 0, 0, 0)
 		dead.receive("m")
+
+		q.send("m", 6*sec) // reaches its age when its life ends
+		time.Sleep(10 * sec)
+		q.counts(0, 0, 0, 0)
+		dead.counts(0, 1, 0, 0)
+		q.send("m", 6*sec-1)
+		time.Sleep(10*sec - 1)
+		q.counts(0, 0, 0, 0)
+		dead.receive("m")
 	})
 }
 

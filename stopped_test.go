@@ -67,7 +67,7 @@ func TestStopped(t *testing.T) {
 func TestWaitingMove(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		log, s, q, d := waitingMove(t, dir)
+		log, s, q, d := waitingMove(t, dir, lapse)
 		ctx := context.Background()
 		for what, err := range map[string]error{"Extend": d.Extend(ctx, time.Minute), "Release": d.Release(ctx, 0), "Delete": d.Delete(ctx)} {
 			if refused := (*spool.ReceiptError)(nil); !errors.As(err, &refused) || refused.Reason != spool.Expired {
@@ -83,40 +83,55 @@ func TestWaitingMove(t *testing.T) {
 	})
 }
 
-// TestWaitingMoveReplayed: a move that waits for room is still to be made after a crash, also when settings have changed
-// meanwhile that have nothing to do with it. Found by seed 205267622999594 of TestSimulation.
+// TestWaitingMoveReplayed: a move that waits for room is still to be made after a crash, however the lease has ended, also
+// when settings have changed meanwhile that have nothing to do with it. Found by seed 205267622999594 of TestSimulation.
 func TestWaitingMoveReplayed(t *testing.T) {
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		log, s, q, _ := waitingMove(t, dir)
-		if err := q.SetMeta(context.Background(), func(m *spool.Meta) { m.PollingWait = time.Second }); err != nil {
-			t.Fatal(err)
-		}
-		after := log.Crash(func(unsynced int64) int64 { return unsynced })
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-		after.SetCapacity(0)
-		disk, err := newSimDisk(after, nil, filepath.Join(dir, "after"), rand.New(rand.NewPCG(1, 1)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if s, err = spool.OpenOn(disk, disk.dir, disk.open, spool.WithoutPaging); err != nil {
-			t.Fatal(err)
-		}
-		if q, err = s.Queue("q"); err != nil {
-			t.Fatal(err)
-		}
-		moved(t, s, q)
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	ctx := context.Background()
+	for name, end := range map[string]func(*spool.Delivery) error{
+		"lapse":   lapse,
+		"release": func(d *spool.Delivery) error { return d.Release(ctx, 0) },
+		"later":   func(d *spool.Delivery) error { return d.Release(ctx, time.Hour) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				log, s, q, _ := waitingMove(t, dir, end)
+				if err := q.SetMeta(ctx, func(m *spool.Meta) { m.PollingWait = time.Second }); err != nil {
+					t.Fatal(err)
+				}
+				after := log.Crash(func(unsynced int64) int64 { return unsynced })
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+				after.SetCapacity(0)
+				disk, err := newSimDisk(after, nil, filepath.Join(dir, "after"), rand.New(rand.NewPCG(1, 1)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if s, err = spool.OpenOn(disk, disk.dir, disk.open, spool.WithoutPaging); err != nil {
+					t.Fatal(err)
+				}
+				if q, err = s.Queue("q"); err != nil {
+					t.Fatal(err)
+				}
+				moved(t, s, q)
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }
 
-// waitingMove returns a spool without space, and the queue q in it with one message whose lease d is over. It is to go to the
+// lapse ends a lease by time.
+func lapse(*spool.Delivery) error {
+	time.Sleep(5 * time.Second)
+	return nil
+}
+
+// waitingMove returns a spool without space, and the queue q in it with one message whose lease d has come to an end. It is to go to the
 // queue dead, for which there is no room.
-func waitingMove(t *testing.T, dir string) (*memlog.Log, *spool.Spool, *spool.Queue, *spool.Delivery) {
+func waitingMove(t *testing.T, dir string, end func(*spool.Delivery) error) (*memlog.Log, *spool.Spool, *spool.Queue, *spool.Delivery) {
 	t.Helper()
 	ctx := context.Background()
 	log := memlog.New(memlog.Options{SegmentSize: 64 << 10})
@@ -149,7 +164,9 @@ func waitingMove(t *testing.T, dir string) (*memlog.Log, *spool.Spool, *spool.Qu
 	if !errors.Is(err, spool.ErrNoSpace) {
 		t.Fatalf("Send = %v, want ErrNoSpace", err)
 	}
-	time.Sleep(5 * time.Second)
+	if err := end(d); err != nil {
+		t.Fatal(err)
+	}
 	return log, s, q, d
 }
 
