@@ -76,3 +76,45 @@ func TestEntries(t *testing.T) {
 		}
 	}
 }
+
+// TestUnsettledStays: a block of which a message is about to change is not put out of memory, though the index has it as
+// it is: a send, or a move, may come between the look at a block and its being saved.
+func TestUnsettledStays(t *testing.T) {
+	st := newState(1, Meta{}.withDefaults(), 1)
+	st.add(place{pos: 1, size: 1, at: 1}, 0)
+	b := st.block(0)
+	b.dirty, b.saved = false, shelved{state: 1, places: b.places.edition()}
+	if b.evictable() {
+		t.Error("a block with a hidden message may be put out of memory")
+	}
+	st.reveal(0, 1)
+	b.dirty = false
+	if !b.evictable() {
+		t.Error("a block that the index has as it is may not be put out of memory")
+	}
+}
+
+// TestLookUpAfterPacking: when so many messages of a block have moved that it is coded anew, a look-up does not go on where
+// the one before it ended in the old code.
+func TestLookUpAfterPacking(t *testing.T) {
+	st := newState(1, Meta{}.withDefaults(), 1)
+	want := make([]place, 200)
+	for i := range want {
+		want[i] = place{pos: store.Position(1000 * i), size: 1 + i%7, at: int64(i)}
+		st.add(want[i], 0)
+	}
+	b := st.block(0)
+	for i := range maxMoved + 1 {
+		want[i].pos = store.Position(1<<30 + 1<<20*(i%3))
+		st.cursor.get(&b.places, 100)
+		st.relocate(b, i, want[i])
+		for off := 101; off < 110; off++ {
+			if got := st.cursor.get(&b.places, off); got != want[off] {
+				t.Fatalf("place of message %d after %d have moved = %+v, want %+v", off, i+1, got, want[off])
+			}
+		}
+	}
+	if len(b.places.moved) > 0 {
+		t.Fatalf("%d messages have places beside the code, want it to be coded anew", len(b.places.moved))
+	}
+}

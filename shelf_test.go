@@ -874,6 +874,26 @@ func TestDroppedInFirstCheckpoint(t *testing.T) {
 	shelfKeys(t, "after the next checkpoint", s)
 }
 
+// TestGoneLeavesTheIndex: the next checkpoint removes what the index has of messages that are gone, one by one or all at once.
+func TestGoneLeavesTheIndex(t *testing.T) {
+	s := shelfOpen(t, t.TempDir())
+	defer s.Close()
+	q, err := s.CreateQueue(t.Context(), "q", Meta{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shelfSend(t, s, "q", 2*blockSize+10)
+	s.keeper.checkpoint()
+	shelfDelete(t, s, "q", blockSize+10)
+	s.keeper.checkpoint()
+	shelfKeys(t, "after deletions", s)
+	if err := q.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.keeper.checkpoint()
+	shelfKeys(t, "after a purge", s)
+}
+
 // TestLapseBeforeTheRule: a lease that was over before a dead-letter rule was set is not judged by it after an Open.
 func TestLapseBeforeTheRule(t *testing.T) {
 	for _, indexed := range []bool{false, true} {
