@@ -108,3 +108,27 @@ func TestSpanScattered(t *testing.T) {
 		}
 	})
 }
+
+// TestSpanOfAnotherSpool: what was read for one batch is not looked at for another. Two spools that do the same at the same
+// instants have the same records at the same positions, but for the bodies.
+func TestSpanOfAnotherSpool(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var queues []*caseQueue
+		for range 2 {
+			queues = append(queues, inMemory(t).create("q", spool.Meta{}))
+		}
+		for range 20 {
+			for i, q := range queues {
+				for range 2 {
+					q.send(fmt.Sprint("body of spool ", i))
+				}
+			}
+			for i, q := range queues {
+				ds, err := q.ReceiveBatch(bg, 2)
+				if want := fmt.Sprint("body of spool ", i); err != nil || len(ds) != 2 || string(ds[0].Body) != want || string(ds[1].Body) != want {
+					t.Fatalf("spool %d: ReceiveBatch = %q, %v, want %q twice", i, bodiesOf(ds), err, want)
+				}
+			}
+		}
+	})
+}
