@@ -341,11 +341,12 @@ func (k *keeper) shelveRest(q *Queue) (turn uint64, err error) {
 		if n == 0 {
 			break
 		}
-		if err := sh.put(key(keyBlocks, uint64(q.id), uint64(q.savedPages), q.saved), page); err != nil {
+		k := key(keyBlocks, uint64(q.id), uint64(q.savedPages), q.saved)
+		q.savedPages++ // first: the record is to be removed also when put answers an error
+		if err := sh.put(k, page); err != nil {
 			return 0, err
 		}
 		blocks += n
-		q.savedPages++
 	}
 	e.uv(uint64(blocks))
 	return q.saved, sh.put(key(keyQueue, uint64(q.id), q.saved), e)
@@ -385,7 +386,7 @@ func (sh *shelf) putPages(ids []shelvedQueue) error {
 		sh.discard(key(keyList, uint64(i), sh.page))
 	}
 	sh.page, sh.pages = sh.next(), 0
-	for ; len(ids) > 0; sh.pages++ {
+	for len(ids) > 0 {
 		n := min(len(ids), pageQueues)
 		var e encoder
 		e.uv(uint64(n))
@@ -393,7 +394,9 @@ func (sh *shelf) putPages(ids []shelvedQueue) error {
 			e.uv(uint64(q.id))
 			e.uv(q.turn)
 		}
-		if err := sh.put(key(keyList, uint64(sh.pages), sh.page), e); err != nil {
+		k := key(keyList, uint64(sh.pages), sh.page)
+		sh.pages++ // first: the record is to be removed also when put answers an error
+		if err := sh.put(k, e); err != nil {
 			return err
 		}
 		ids = ids[n:]

@@ -369,6 +369,43 @@ func TestCheckpointFails(t *testing.T) {
 	}
 }
 
+// TestCheckpointFailsWithinAQueue: when the room for a checkpoint ends among the records of a queue, which are applied one by
+// one here, the next checkpoint stores what that queue has become, though nothing has changed since.
+func TestCheckpointFailsWithinAQueue(t *testing.T) {
+	for n, stands := 0, false; !stands; n++ {
+		if testing.Short() && n%4 != 0 {
+			continue
+		}
+		dir := t.TempDir()
+		s := shelfStart(t, dir)
+		shelfGoOn(t, s)
+		want := dump(t, s)
+		h, calls := &hooked{Index: s.keeper.shelf.index}, 0
+		h.hook = func(op string, before bool) error {
+			if op == "Apply" && before {
+				calls++
+			}
+			if op == "Apply" && before && calls == n+1 {
+				return fmt.Errorf("for the test: %w", store.ErrNoSpace)
+			}
+			return nil
+		}
+		s.keeper.shelf.index, s.keeper.shelf.most = h, 1
+		s.keeper.checkpoint()
+		how := fmt.Sprintf("no room for call %d of Apply", n)
+		stands = !s.keeper.suspended
+		s.keeper.shelf.index = h.Index
+		s.keeper.checkpoint()
+		shelfKeys(t, how, s)
+		if err := s.Close(); err != nil {
+			t.Errorf("%s: Close = %v", how, err)
+		}
+		if !shelfLook(t, how, dir, want) {
+			t.Errorf("%s: the next checkpoint is not used", how)
+		}
+	}
+}
+
 // A watchedIndex calls checkpoint before a checkpoint's record is applied.
 type watchedIndex struct {
 	*memkv.Sim
