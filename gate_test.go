@@ -48,3 +48,47 @@ func TestGate(t *testing.T) {
 		}
 	})
 }
+
+// TestNothingOfADeletedQueueStays: the clock forgets a queue that is deleted, and the pager what a queue took that is deleted
+// or at rest.
+func TestNothingOfADeletedQueueStays(t *testing.T) {
+	s, err := OpenMemory(WithoutPaging)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ctx := t.Context()
+	for _, name := range []string{"deleted", "rests"} {
+		s.pager.grain = tellGrain
+		q, err := s.CreateQueue(ctx, name, Meta{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 200 {
+			if _, err := q.Send(ctx, Message{Body: []byte("x"), Delay: time.Hour}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if s.pager.used.Load() == 0 {
+			t.Fatal("the pager knows of nothing")
+		}
+		s.pager.grain = 1 << 30 // it is not told of so little
+		if name == "deleted" {
+			err = s.DeleteQueue(ctx, name)
+		} else {
+			err = q.Purge(ctx)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.restIdle()
+		if n := s.pager.used.Load(); n != 0 {
+			t.Errorf("%s: the pager counts %d bytes, want 0", name, n)
+		}
+		s.clock.mu.Lock()
+		if n := len(s.clock.queue); name == "deleted" && n > 0 {
+			t.Errorf("%s: the clock has %d queues, want none", name, n)
+		}
+		s.clock.mu.Unlock()
+	}
+}

@@ -489,7 +489,8 @@ func (s *Spool) remove(name string, need int64) (pos store.Position, q *Queue, e
 	q.dropped.Store(true)
 	q.st.purge()
 	q.waiters.fail(ErrQueueNotFound)
-	q.tell()
+	s.pager.used.Add(-q.told) // to the byte: nobody tells of it again
+	q.told = 0
 	if q.saved > 0 || q.shelving {
 		s.shed = append(s.shed, q.id)
 	}
