@@ -365,8 +365,8 @@ func TestDeadLettersInOrder(t *testing.T) {
 	})
 }
 
-// TestStoppedPrecedence: a spool that has stopped says so, but to a context that has ended, which gets its own error, and
-// after Close.
+// TestStoppedPrecedence: a spool that has stopped says so, at once to receivers that wait, but to a context that has ended,
+// which gets its own error, and after Close.
 func TestStoppedPrecedence(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -379,6 +379,11 @@ func TestStoppedPrecedence(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		other, err := s.CreateQueue(bg, "other", spool.Meta{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		waiting := (&caseQueue{other, t}).waiting(bg, 1, spool.Wait(time.Hour))
 		log.Fail(memlog.Append, 0, syscall.EIO)
 		done, cancel := context.WithCancel(bg)
 		cancel()
@@ -390,6 +395,7 @@ func TestStoppedPrecedence(t *testing.T) {
 			wantErr(t, "Receive", err, want)
 		}
 		send(bg, spool.ErrStoreFailed)
+		wantErr(t, "Receive that waited", answered(t, waiting).err, spool.ErrStoreFailed)
 		send(done, context.Canceled)
 		wantErr(t, "Close", s.Close(), spool.ErrStoreFailed)
 		send(bg, spool.ErrClosed)

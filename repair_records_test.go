@@ -233,3 +233,15 @@ func TestVerifyWhole(t *testing.T) {
 		t.Errorf("with frames behind the end Verify = %+v, %v", r, err)
 	}
 }
+
+// TestDamagesAreCounted: a report lists so many damages and counts all of them.
+func TestDamagesAreCounted(t *testing.T) {
+	var r Report
+	for i := range maxDamages + 5 {
+		r.damage("file", int64(i+1), 1, "reason")
+	}
+	r.damage("file", 1, 1, "reason") // known
+	if r.DamageCount != maxDamages+5 || len(r.Damages) != maxDamages {
+		t.Errorf("%d damages, %d of them listed; want %d and %d", r.DamageCount, len(r.Damages), maxDamages+5, maxDamages)
+	}
+}
