@@ -287,6 +287,26 @@ func TestUnreadableIsNotReceived(t *testing.T) {
 	})
 }
 
+// TestUnreadableInABatch: a batch has the messages that can be read, and no error beside them.
+func TestUnreadableInABatch(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		log := &readLog{Log: memlog.New(memlog.Options{})}
+		q := openOn(t, log, dir).create("q", spool.Meta{MaxMessageSize: 1 << 20})
+		for range 2 {
+			q.send(strings.Repeat("x", 200<<10)) // too large to be read together
+		}
+		log.read = func() error {
+			log.read = nil
+			return &store.CorruptError{File: "log", Reason: "rotten for the test"}
+		}
+		if ds, err := q.ReceiveBatch(bg, 2); len(ds) != 1 || err != nil {
+			t.Errorf("ReceiveBatch = %d messages, %v, want the one that is whole", len(ds), err)
+		}
+		q.counts(0, 2, 0, 0)
+	})
+}
+
 // TestCleanBesideAMove: a message that sets out for the dead-letter queue between the moment at which the cleaner reads it
 // and that at which it would record it is not copied: it is in one of the queues, also after a crash.
 func TestCleanBesideAMove(t *testing.T) {

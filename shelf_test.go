@@ -932,6 +932,19 @@ func TestGoneLeavesTheIndex(t *testing.T) {
 	shelfKeys(t, "after a purge", s)
 }
 
+// TestStatsOfTheIndex: what the index takes is a part of what the spool takes on disk.
+func TestStatsOfTheIndex(t *testing.T) {
+	s := shelfStart(t, t.TempDir())
+	defer s.Close()
+	for log, again := s.disk.Size().Allocated, true; again; { // a segment may be prepared meanwhile
+		st, now := s.Stats(), s.disk.Size().Allocated
+		if again = now != log; !again && (st.IndexBytes == 0 || st.DiskBytes != log+st.IndexBytes) {
+			t.Errorf("DiskBytes = %d with %d of the log and IndexBytes = %d, want the sum", st.DiskBytes, log, st.IndexBytes)
+		}
+		log = now
+	}
+}
+
 // TestLapseBeforeTheRule: a lease that was over before a dead-letter rule was set is not judged by it after an Open.
 func TestLapseBeforeTheRule(t *testing.T) {
 	for _, indexed := range []bool{false, true} {
