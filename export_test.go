@@ -137,5 +137,12 @@ func (s *Spool) RestIdle() {
 	s.restIdle()
 }
 
+// BlocksAway is how many blocks of a queue are out of memory.
+func (q *Queue) BlocksAway() int {
+	q.hold()
+	defer q.mu.Unlock()
+	return q.st.out
+}
+
 // ResidentMB is the anonymous resident memory of the process.
 func ResidentMB() int64 { return residentMB() }

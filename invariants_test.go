@@ -233,7 +233,7 @@ func settled(st *state, b *block) (c block) {
 			if !ev.Drop && at >= ev.Instant {
 				c.deleted.clear(off)
 				c.active.set(off)
-				*e = entry{off: e.off, kind: active, rewinds: e.rewinds + 1, base: ev.At}
+				*e = entry{off: e.off, kind: active, rewinds: e.rewinds + 1, base: ev.At, nonce: e.nonce + 1}
 				break
 			}
 		}

@@ -50,7 +50,8 @@ func (q *Queue) DeleteBatch(ctx context.Context, receipts []string) error {
 	return nil
 }
 
-// deleteAll deletes by receipts, which share one record, and tells of each that is refused why.
+// deleteAll deletes by receipts, and tells of each that is refused why. They share one record, unless the blocks that have to
+// be read for them are more than a portion.
 //
 //	step                                   dies here: after the next Open
 //	1 take room, under mu: check, DELETE   inactive
@@ -61,8 +62,8 @@ func (q *Queue) deleteAll(receipts []string, failed []error) error {
 	var one [1]claim // most deletes need no more
 	claims := q.spool.sealer.claims(one[:0], receipts)
 	var last store.Position
-	for todo := len(claims); todo > 0; {
-		pos, left, err := q.deleteSome(claims, failed, todo)
+	for todo, tries := len(claims), wholeTries; todo > 0; tries-- {
+		pos, left, err := q.deleteSome(claims, failed, todo, tries > 0)
 		if err != nil {
 			return err
 		}
@@ -74,14 +75,22 @@ func (q *Queue) deleteAll(receipts []string, failed []error) error {
 	return q.spool.failure(q.spool.commit.Wait(last, q.spool.level))
 }
 
+// wholeTries is how often the blocks of a batch are read to be used together: what was read may be put out again as fast.
+const wholeTries = 3
+
 // deleteSome deletes by the last todo of the receipts, but for some whose blocks have to be read first: from the first of
-// those on they are left. It returns the position of the record, 0 if there is none.
-func (q *Queue) deleteSome(claims []claim, failed []error, todo int) (pos store.Position, left int, err error) {
+// those on they are left, or, of a whole, all of them. It returns the position of the record, 0 if there is none.
+func (q *Queue) deleteSome(claims []claim, failed []error, todo int, whole bool) (pos store.Position, left int, err error) {
 	c := q.spool.commit
 	need := int64(store.RecordSize(32+12*todo, 0))
 	now, err := q.admit(need, store.Reserve)
 	if err != nil {
 		return 0, 0, err
+	}
+	if whole && !q.summonClaims(claims[len(claims)-todo:]) {
+		q.unlock(now)
+		c.Forgo(need)
+		return 0, todo, nil
 	}
 	r := deleteRecord{queue: q.id, at: now, items: q.erasing[:0]}
 	for i := len(claims) - todo; i < len(claims); i++ {
@@ -114,6 +123,32 @@ func (q *Queue) deleteSome(claims []claim, failed []error, todo int) (pos store.
 	c.End(need)
 	q.unlock(now)
 	return pos, left, nil
+}
+
+// summonClaims wants the blocks of messages that receipts name, as long as those that are away make no more than a portion. It
+// answers false when they are on their way. Caller holds mu.
+func (q *Queue) summonClaims(claims []claim) (all bool) {
+	if q.st.out == 0 {
+		return true
+	}
+	all = true
+	room := q.st.portion
+	for _, c := range claims {
+		if !c.ours || c.queue != q.id {
+			continue
+		}
+		b := q.st.block(c.seq >> blockBits)
+		if b == nil {
+			continue
+		}
+		if b.body == nil && !b.wanted {
+			if room -= b.heft(); room < 0 {
+				return true
+			}
+		}
+		all = q.st.here(b) && all
+	}
+	return all
 }
 
 // erase deletes a leased message and tells whether it stays rewindable. Caller holds mu.

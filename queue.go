@@ -149,6 +149,7 @@ func (q *Queue) admit(n int64, purse store.Purse) (now int64, err error) {
 	for {
 		_ = q.spool.pager.gate.pass(context.Background())
 		if err := c.AdmitFrom(n, purse); err != nil {
+			q.spool.worker.add(q) // an earlier look may have wanted blocks: until they are here the queue tells the clock nothing
 			return 0, q.spool.failure(err)
 		}
 		now, calm := q.lockCalm()

@@ -52,6 +52,7 @@ type receiveOptions struct {
 	waitSet       bool
 	visibility    time.Duration
 	visibilitySet bool
+	until         int64 // a wait that has begun ends at this instant; 0 = none has
 }
 
 // Wait makes a receive wait up to d for a message instead of Meta.PollingWait; d in [0, 24 h], 0 = do not wait. With
@@ -126,7 +127,7 @@ func (q *Queue) receiveMany(ctx context.Context, to []*Delivery, max int, opts [
 	}
 	for {
 		var one [1]grant // most receives need no more
-		grants, pos, err := q.acquire(ctx, one[:0], max, o)
+		grants, pos, err := q.acquire(ctx, one[:0], max, &o)
 		if err != nil {
 			return nil, err
 		}
@@ -158,7 +159,7 @@ func checkMax(max int) error {
 //	3 the frames are written, and synced   leased, or visible; nobody had an answer
 //	  with durable receives
 //	4 bodies are read, answer              leased until its end
-func (q *Queue) acquire(ctx context.Context, grants []grant, max int, o receiveOptions) ([]grant, store.Position, error) {
+func (q *Queue) acquire(ctx context.Context, grants []grant, max int, o *receiveOptions) ([]grant, store.Position, error) {
 	grants, pos, more, err := q.portion(ctx, grants, max, o)
 	if !more {
 		return grants, pos, err
@@ -176,7 +177,7 @@ func (q *Queue) acquire(ctx context.Context, grants []grant, max int, o receiveO
 
 // portion leases as many messages as memory suffices for until grants are max, and appends them. more tells that others are
 // left for which blocks have to be read first. It waits for the very first one only; then it answers ErrNoMessage.
-func (q *Queue) portion(ctx context.Context, grants []grant, max int, o receiveOptions) (_ []grant, _ store.Position, more bool, err error) {
+func (q *Queue) portion(ctx context.Context, grants []grant, max int, o *receiveOptions) (_ []grant, _ store.Position, more bool, err error) {
 	c := q.spool.commit
 	had := len(grants)
 	need := receiveNeed(max - had)
@@ -219,6 +220,10 @@ func (q *Queue) portion(ctx context.Context, grants []grant, max int, o receiveO
 		c.Forgo(need)
 		return grants, 0, false, err
 	}
+	if o.until == 0 {
+		o.until = after(now, int64(wait))
+	}
+	wait = time.Duration(o.until - now) // less than before when what it was woken for was gone before it was read
 	w := q.spool.newWaiter()
 	w.max, w.visibility = max, o.visibility
 	q.waiters.push(w)

@@ -92,6 +92,60 @@ func TestSparseBatch(t *testing.T) {
 	}
 }
 
+// TestDeleteBatchTogether: a batch of deletions is one record, so that all of it or nothing survives a crash, when the blocks
+// of its messages have to be read first too.
+func TestDeleteBatchTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := memlog.New(memlog.Options{})
+		q := openOn(t, log, t.TempDir(), spool.WithMemoryBudget(8<<20)).create("q", spool.Meta{VisibilityTimeout: time.Hour})
+		const blocks, of = 60, 5
+		var receipts []string
+		for n := range blocks {
+			if _, err := q.SendBatch(bg, make1024()); err != nil {
+				t.Fatal(err)
+			}
+			ds, err := q.ReceiveBatch(bg, 1024)
+			if err != nil || len(ds) != 1024 {
+				t.Fatalf("ReceiveBatch = %d messages, %v, want 1024", len(ds), err)
+			}
+			if n < of-1 || n == blocks-1 {
+				receipts = append([]string{ds[3].Receipt, ds[900].Receipt}, receipts...) // the newest are in memory
+			}
+		}
+		time.Sleep(time.Minute)
+		if out := q.Queue.BlocksAway(); out < blocks/2 {
+			t.Fatalf("%d of %d blocks are out of memory, want half of them", out, blocks)
+		}
+		end := log.End()
+		if err := q.DeleteBatch(bg, receipts); err != nil {
+			t.Fatal(err)
+		}
+		records := 0
+		err := log.Replay(end, func(_ store.Position, payload []byte) error {
+			for len(payload) > 0 {
+				_, rest, err := store.NextRecord(payload)
+				if err != nil {
+					return err
+				}
+				payload = rest
+				records++
+			}
+			return nil
+		})
+		if err != nil || records != 1 {
+			t.Errorf("a batch of %d deletions is %d records, %v, want one", len(receipts), records, err)
+		}
+		q.counts(0, blocks*1024-2*of, 0, 0)
+	})
+}
+
+func make1024() (ms []spool.Message) {
+	for range 1024 {
+		ms = append(ms, spool.Message{Body: []byte("m")})
+	}
+	return ms
+}
+
 // TestSparseBatches: however many queues are read at once, memory stays within the budget.
 func TestSparseBatches(t *testing.T) {
 	const budget, queues = 8 << 20, 32
