@@ -51,17 +51,17 @@ func TestStorm(t *testing.T) {
 			for i, x := range []*Queue{q, other} {
 				beside.Go(func() {
 					for {
-						select {
-						case <-stop:
-							return
-						default:
-						}
 						began := time.Now()
 						if _, err := x.Send(t.Context(), Message{Body: []byte("beside"), Delay: time.Hour}); err != nil {
 							t.Error(err)
 							return
 						}
 						waits[i] = append(waits[i], time.Since(began))
+						select {
+						case <-stop:
+							return
+						default:
+						}
 					}
 				})
 			}
