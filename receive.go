@@ -195,6 +195,9 @@ func (q *Queue) portion(ctx context.Context, grants []grant, max int, o *receive
 	if o.waitSet {
 		wait = o.wait
 	}
+	if o.until > 0 { // what it was woken for was gone before it was read: it goes on with its wait
+		wait = time.Duration(o.until - now)
+	}
 	visibility := q.st.meta.VisibilityTimeout
 	if o.visibilitySet {
 		visibility = o.visibility
@@ -210,7 +213,7 @@ func (q *Queue) portion(ctx context.Context, grants []grant, max int, o *receive
 		q.unlock(now)
 		return grants, pos, more, nil
 	}
-	if wait == 0 || had > 0 {
+	if wait <= 0 || had > 0 {
 		q.unlock(now)
 		c.Forgo(need)
 		return grants, 0, false, ErrNoMessage
@@ -223,7 +226,6 @@ func (q *Queue) portion(ctx context.Context, grants []grant, max int, o *receive
 	if o.until == 0 {
 		o.until = after(now, int64(wait))
 	}
-	wait = time.Duration(o.until - now) // less than before when what it was woken for was gone before it was read
 	w := q.spool.newWaiter()
 	w.max, w.visibility = max, o.visibility
 	q.waiters.push(w)

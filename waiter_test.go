@@ -2,6 +2,7 @@ package spool_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"testing"
@@ -9,6 +10,8 @@ import (
 	"time"
 
 	"github.com/spoolmq/spool"
+	"github.com/spoolmq/spool/store"
+	"github.com/spoolmq/spool/store/memlog"
 )
 
 // TestHandOver sends to a receiver that waits, messages that it gets a copy of and messages that it reads from the log. What
@@ -67,5 +70,40 @@ func handOver(t *testing.T, size, batch int) {
 			t.Errorf("delivery %d: %s, %d bytes, %v, sent at %v, received %d times; want %s, %d bytes, %v, %v", i+1, d.ID, len(d.Body),
 				d.Attributes, d.EnqueuedAt, d.Receives, ids[0], len(want), attributes, sent)
 		}
+	}
+}
+
+// A goneLog has lost the record that is read next, once it was told so, as if it had been cleaned away.
+type goneLog struct {
+	*memlog.Log
+	lose func()
+}
+
+func (l *goneLog) ReadRecord(pos store.Position, dst []byte) ([]byte, error) {
+	if f := l.lose; f != nil {
+		l.lose = nil
+		f()
+		return nil, store.ErrGone
+	}
+	return l.Log.ReadRecord(pos, dst)
+}
+
+// TestWaitGoesOn: a receive that was woken for a message which is gone before it is read goes on with its wait, however
+// long receives are to wait by now.
+func TestWaitGoesOn(t *testing.T) {
+	for _, now := range []time.Duration{10 * time.Second, 0, time.Hour} {
+		t.Run(now.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				log := &goneLog{Log: memlog.New(memlog.Options{})}
+				q := openOn(t, log, t.TempDir()).create("q", spool.Meta{PollingWait: 10 * time.Second})
+				q.send("gone", 4*time.Second)
+				log.lose = func() { q.set(func(m *spool.Meta) { m.PollingWait = now }) }
+				at := time.Now()
+				_, err := q.Receive(bg)
+				if took := time.Since(at); !errors.Is(err, spool.ErrNoMessage) || took != 10*time.Second || log.lose != nil {
+					t.Errorf("Receive = %v after %v, want ErrNoMessage after 10s", err, took)
+				}
+			})
+		})
 	}
 }
