@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/spoolmq/spool/store"
@@ -62,10 +63,13 @@ func (q *Queue) deleteAll(receipts []string, failed []error) error {
 	var one [1]claim // most deletes need no more
 	claims := q.spool.sealer.claims(one[:0], receipts)
 	var last store.Position
-	for todo, tries := len(claims), wholeTries; todo > 0; tries-- {
-		pos, left, err := q.deleteSome(claims, failed, todo, tries > 0)
+	for todo, want := len(claims), deleteWants[:]; todo > 0; {
+		pos, left, err := q.deleteSome(claims, failed, todo, want[0])
 		if err != nil {
 			return err
+		}
+		if left == todo && len(want) > 1 {
+			want = want[1:]
 		}
 		last, todo = max(last, pos), left
 	}
@@ -75,19 +79,24 @@ func (q *Queue) deleteAll(receipts []string, failed []error) error {
 	return q.spool.failure(q.spool.commit.Wait(last, q.spool.level))
 }
 
-// wholeTries is how often the blocks of a batch are read to be used together: what was read may be put out again as fast.
-const wholeTries = 3
+// wholeBatch has the blocks of a whole batch read together, as long as they make no more than a portion.
+const wholeBatch = math.MaxInt
 
-// deleteSome deletes by the last todo of the receipts, but for some whose blocks have to be read first: from the first of
-// those on they are left, or, of a whole, all of them. It returns the position of the record, 0 if there is none.
-func (q *Queue) deleteSome(claims []claim, failed []error, todo int, whole bool) (pos store.Position, left int, err error) {
+// deleteWants is how many blocks a batch wants at once, each time that nothing could be done with what was read: it may have
+// been put out again as fast. One block is always there.
+var deleteWants = [...]int{wholeBatch, wholeBatch, pageStep, pageStep / 4, 1}
+
+// deleteSome deletes by the last todo of the receipts, but for some whose blocks have to be read first, want of them at once:
+// from the first of those on they are left, or, of a whole batch, all of them. It returns the position of the record, 0 if
+// there is none.
+func (q *Queue) deleteSome(claims []claim, failed []error, todo, want int) (pos store.Position, left int, err error) {
 	c := q.spool.commit
 	need := int64(store.RecordSize(32+12*todo, 0))
 	now, err := q.admit(need, store.Reserve)
 	if err != nil {
 		return 0, 0, err
 	}
-	if whole && !q.summonClaims(claims[len(claims)-todo:]) {
+	if want == wholeBatch && !q.summonClaims(claims[len(claims)-todo:]) {
 		q.unlock(now)
 		c.Forgo(need)
 		return 0, todo, nil
@@ -97,7 +106,7 @@ func (q *Queue) deleteSome(claims []claim, failed []error, todo int, whole bool)
 		b, off, d, err := q.holder(claims[i])
 		if err == errAway {
 			left = len(claims) - i
-			for i++; i < len(claims) && len(q.st.wanted) < pageStep; i++ {
+			for i++; i < len(claims) && len(q.st.wanted) < min(want, pageStep); i++ {
 				_, _, _, _ = q.holder(claims[i]) // wants its block too
 			}
 			break

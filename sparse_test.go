@@ -139,6 +139,38 @@ func TestDeleteBatchTogether(t *testing.T) {
 	})
 }
 
+// TestSparseDeletesEnd: batches of deletions that are spread over more blocks than there is memory for come to an end, though
+// what one has read is put out again for the others.
+func TestSparseDeletesEnd(t *testing.T) {
+	const callers = 4
+	blocks := unraced(100, 30)
+	high := int64(unraced(4<<20, 1<<20))
+	q := onDisk(t, t.TempDir(), spool.WithDurability(spool.Written), spool.WithPaging(high/4, high)).create("q", spool.Meta{VisibilityTimeout: time.Hour})
+	receipts := make([][]string, callers)
+	for range blocks {
+		if _, err := q.SendBatch(bg, make1024()); err != nil {
+			t.Fatal(err)
+		}
+		ds, err := q.ReceiveBatch(bg, 1024)
+		if err != nil || len(ds) != 1024 {
+			t.Fatalf("ReceiveBatch = %d messages, %v, want 1024", len(ds), err)
+		}
+		for i := range receipts {
+			receipts[i] = append(receipts[i], ds[i*200].Receipt, ds[i*200+100].Receipt)
+		}
+	}
+	var calls sync.WaitGroup
+	for i := range receipts {
+		calls.Go(func() {
+			if err := q.DeleteBatch(bg, receipts[i]); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	calls.Wait()
+	q.counts(0, int64(blocks)*1024-int64(callers*blocks*2), 0, 0)
+}
+
 func make1024() (ms []spool.Message) {
 	for range 1024 {
 		ms = append(ms, spool.Message{Body: []byte("m")})

@@ -271,6 +271,7 @@ func TestLostFormat(t *testing.T) {
 			clear(f.entries["/spool/log/0000000000000001.seg"].data[:pageSize])
 			delete(f.entries, "/spool/MARK")
 		},
+		"and MARK":                   func(f *memFS) { delete(f.entries, "/spool/MARK") },
 		"and the whole of a segment": func(f *memFS) { clear(f.entries["/spool/log/0000000000000001.seg"].data) },
 	} {
 		files := newMemFS()
