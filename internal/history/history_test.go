@@ -70,6 +70,17 @@ func (sum *Verdict) add(v Verdict) {
 	sum.Numbers += v.Numbers
 }
 
+// TestRightThoughOnceCalledWrong: histories of a right spool in which the judge once was mistaken.
+func TestRightThoughOnceCalledWrong(t *testing.T) {
+	for seed, why := range map[uint64]string{
+		24189172041929: "a delay ends while nobody can know whether the age is over",
+	} {
+		if v := newPlay(seed, "").run().Check(); len(v.Violations) > 0 {
+			t.Errorf("-history.seed=%d (%s): %v", seed, why, v.Violations[0])
+		}
+	}
+}
+
 // TestRightOnce: what a right spool did was called wrong here once. Its retention ended inside a lease of which nobody could tell
 // whether it had ended before.
 func TestRightOnce(t *testing.T) {

@@ -112,6 +112,7 @@ func (s *state) String() string {
 type change struct {
 	when  span
 	after func(state) state
+	aged  bool // it is a move by age
 }
 
 // next is the change that comes first, if one comes.
@@ -120,27 +121,27 @@ func (s *state) next() (c change, ok bool) {
 	if set == nil || s.kind == absent || s.kind == gone || s.kind == moving {
 		return c, false
 	}
-	c = change{s.enqueued.add(set.Retention), expire}
-	sooner := func(when span, after func(state) state) {
+	c = change{s.enqueued.add(set.Retention), expire, false}
+	sooner := func(when span, after func(state) state, aged bool) {
 		if when.lo < c.when.lo || when.lo == c.when.lo && when.hi < c.when.hi {
-			c = change{when, after}
+			c = change{when, after, aged}
 		}
 	}
 	age, aged := s.age(set)
 	switch s.kind {
 	case delayed:
-		sooner(s.due, surface)
+		sooner(s.due, surface, false)
 		if aged {
-			sooner(age, move)
+			sooner(age, move, true)
 		}
 	case active:
 		if aged {
-			sooner(age, move)
+			sooner(age, move, true)
 		}
 	case inactive:
-		sooner(s.due, lapse)
+		sooner(s.due, lapse, false)
 	case rewindable:
-		sooner(s.enqueued.add(set.Rewind), expire)
+		sooner(s.enqueued.add(set.Rewind), expire, false)
 	}
 	return c, true
 }
@@ -204,6 +205,11 @@ func evolve(into []state, s state, lo, hi int64, late bool) []state {
 			still := s
 			still.at = max(s.at, lo)
 			into = append(into, still)
+		}
+		if s.kind == delayed && c.aged && s.due.lo <= min(hi, c.when.hi) { // the delay may have ended before
+			other := surface(s)
+			other.at = max(s.at, s.due.lo)
+			into = evolve(into, other, lo, hi, late)
 		}
 		was := s
 		s.at = max(s.at, c.when.lo)
