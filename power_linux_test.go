@@ -2,6 +2,7 @@ package spool_test
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -49,6 +50,30 @@ func TestPower(t *testing.T) {
 	}
 	k.finish()
 	t.Logf("%d power losses, %d before the state was told, %d calls acknowledged, %d in flight (%d of them found done)", cycles, k.early, k.acknowledged, k.inFlight, k.done)
+}
+
+// TestPowerRepair: the power fails as soon as Repair has answered. The repaired spool is there, under its name.
+func TestPowerRepair(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("losing power needs root, ext4 and a loop device")
+	}
+	dir, power := powerDisk(t)
+	damaged := filepath.Join(t.TempDir(), "damaged")
+	repairDamaged(t, damaged, 10)
+	to := filepath.Join(dir, "repaired")
+	if _, err := spool.Repair(t.Context(), damaged, to); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(dir)
+	if err == nil {
+		err = errors.Join(unix.IoctlSetPointerInt(int(f.Fd()), shutdownIoctl, noLogFlush), f.Close(), power.back())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := spool.Verify(t.Context(), to); err != nil || !r.OK() {
+		t.Errorf("Verify = %+v, %v", r, err)
+	}
 }
 
 // shutdownIoctl is EXT4_IOC_SHUTDOWN, and noLogFlush its argument: the journal in memory is lost.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"math"
 	"os"
 	"path/filepath"
@@ -130,6 +131,62 @@ func TestRepairLostSettings(t *testing.T) {
 	})
 }
 
+// A queue of which no record tells the settings keeps what was deleted in it and is rewindable.
+func TestRepairLostWindow(t *testing.T) {
+	at := time.Now().UnixNano()
+	dir := repairRecords(t, told{recordSend, &sendRecord{queue: 3, seq: 0, at: at, epoch: 1}, "body"},
+		told{recordDelete, &deleteRecord{queue: 3, at: at, items: []erased{{0, true}}}, ""})
+	repairTold(t, dir, func(r Report, s *Spool) {
+		if n, err := shelfQueue(t, s, "recovered-3").Rewind(context.Background(), time.Unix(0, at)); err != nil || n != 1 {
+			t.Errorf("Rewind = %d, %v; want 1", n, err)
+		}
+	})
+}
+
+// Of two queues that have one name still when all is read the later one keeps it; the other one is there under another.
+func TestRepairTwoOfAName(t *testing.T) {
+	at := time.Now().UnixNano()
+	dir := repairRecords(t, toldQueue(2, "a", at, ""), told{recordSend, &sendRecord{queue: 2, seq: 0, at: at, epoch: 1}, "of the second"},
+		toldQueue(1, "A", at, ""), told{recordSend, &sendRecord{queue: 1, seq: 0, at: at, epoch: 1}, "of the first"})
+	repairTold(t, dir, func(r Report, s *Spool) {
+		for name, body := range map[string]string{"a": "of the second", "recovered-1": "of the first"} {
+			if d, err := shelfQueue(t, s, name).Receive(context.Background()); err != nil || string(d.Body) != body {
+				t.Errorf("Receive from %s = %+v, %v", name, d, err)
+			}
+		}
+	})
+}
+
+// The id of a queue that a repair makes was never that of another one, also when only the number of ids tells of that.
+func TestRepairIDs(t *testing.T) {
+	at := time.Now().UnixNano()
+	dir := repairRecords(t, toldQueue(1, "a", at, "lost"), told{recordIDs, &ids{9}, ""})
+	repairTold(t, dir, func(r Report, s *Spool) {
+		if q := shelfQueue(t, s, "lost"); q.id != 10 {
+			t.Errorf("the dead-letter queue that was made again has id %d, want 10", q.id)
+		}
+	})
+}
+
+// The time of a repaired spool is not behind that of the original, which no record may tell.
+func TestRepairClock(t *testing.T) {
+	at := time.Now().UnixNano()
+	dir := repairRecords(t, toldQueue(1, "a", at, ""))
+	high := at + int64(time.Hour)
+	log, err := seglog.Open(dir, seglog.Options{})
+	if err == nil {
+		err = errors.Join(log.Mark(high, true), log.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	repairTold(t, dir, func(r Report, s *Spool) {
+		if now := s.now(); now < high {
+			t.Errorf("the time is %v, before the original's %v", time.Unix(0, now), time.Unix(0, high))
+		}
+	})
+}
+
 // A message that is deleted behind a snapshot stays so: the rewinds in it are older, wherever their records stood.
 func TestRepairSnapshotPositions(t *testing.T) {
 	at := time.Now().UnixNano()
@@ -165,6 +222,21 @@ func TestRepairLetters(t *testing.T) {
 			n := [2]int64{r.Queues[0].Active, r.Queues[1].Active} // a, dead
 			if want := [2]int64{int64(rotten), 1 - int64(rotten)}; n != want || r.LostCount != 0 || r.DamageCount != 1 {
 				t.Errorf("body %d rotten: active %v, want %v; %+v", rotten, n, want, r)
+			}
+		})
+	}
+}
+
+// A message that the log has twice is lost only when both bodies are: the cleaner was at work when its copy was hit.
+func TestRepairCopies(t *testing.T) {
+	at := time.Now().UnixNano()
+	for rotten, lost := range map[string]int64{"the first": 0, "the copy": 0, "the": 1} {
+		dir := repairRecords(t, toldQueue(1, "a", at, ""), told{recordSend, &sendRecord{queue: 1, seq: 0, at: at, epoch: 1}, "the first"},
+			told{recordCopy, &copyRecord{queue: 1, seq: 0, at: at, epoch: 1, state: entry{kind: active}}, "the copy"})
+		repairEdit(t, repairSegment(t, dir, "the first"), func(b []byte) []byte { return bytes.ReplaceAll(b, []byte(rotten), bytes.ToUpper([]byte(rotten))) })
+		repairTold(t, dir, func(r Report, s *Spool) {
+			if r.LostCount != lost || r.Queues[0].Active != 1-lost {
+				t.Errorf("%q rotten: %d lost, want %d; %+v", rotten, r.LostCount, lost, r.Queues)
 			}
 		})
 	}
@@ -231,6 +303,21 @@ func TestVerifyWhole(t *testing.T) {
 	repairEdit(t, filepath.Join(dir, "MARK"), func([]byte) []byte { return mark })
 	if r, err := Verify(context.Background(), dir); err != nil || r.OK() {
 		t.Errorf("with frames behind the end Verify = %+v, %v", r, err)
+	}
+}
+
+// What the log tells of queues must fit together, though every record of it is whole.
+func TestVerifyQueues(t *testing.T) {
+	at := time.Now().UnixNano()
+	for text, records := range map[string][]told{
+		"has the dead-letter queue \"lost\", which is not there": {toldQueue(1, "a", at, "lost")},
+		"queue 2 has records but no beginning": {toldQueue(1, "a", at, ""),
+			{recordSend, &sendRecord{queue: 2, seq: 0, at: at, epoch: 1}, "body"}},
+	} {
+		r, err := Verify(context.Background(), repairRecords(t, records...))
+		if err != nil || r.DamageCount != 1 || !strings.Contains(r.Damages[0].Reason, text) {
+			t.Errorf("Verify = %+v, %v; want one damage, %q", r, err, text)
+		}
 	}
 }
 
