@@ -1,8 +1,10 @@
 package spool_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -287,6 +289,34 @@ func TestUnreadableIsNotReceived(t *testing.T) {
 	})
 }
 
+// TestUnreadableAndReceivedAgain: a receive that finds its message unreadable when its lease is over takes nothing back: the
+// message is somebody else's by then.
+func TestUnreadableAndReceivedAgain(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		log := &readLog{Log: memlog.New(memlog.Options{})}
+		q := openOn(t, log, dir).create("q", spool.Meta{})
+		q.send("x")
+		q.receive("x", spool.Visibility(msec)) // the next one finds nothing of it in memory
+		time.Sleep(sec)
+		log.read = func() error {
+			log.read = nil
+			time.Sleep(time.Minute)
+			return &store.CorruptError{File: "log", Reason: "rotten for the test"}
+		}
+		first := q.waiting(bg, 1, spool.Visibility(sec))
+		time.Sleep(sec)
+		d := q.receive("x", spool.Visibility(time.Hour))
+		time.Sleep(time.Minute)
+		wantErr(t, "Receive", answered(t, first).err, spool.ErrCorrupt)
+		q.counts(0, 1, 0, 0)
+		if a := q.attributes(); a.Received != 3 || d.Receives != 3 {
+			t.Errorf("Received = %d, Receives = %d, want 3 and 3", a.Received, d.Receives)
+		}
+		q.delete(d)
+	})
+}
+
 // TestUnreadableInABatch: a batch has the messages that can be read, and no error beside them.
 func TestUnreadableInABatch(t *testing.T) {
 	dir := t.TempDir()
@@ -350,6 +380,112 @@ func TestCleanBesideAMove(t *testing.T) {
 		again := newCaseSpool(t, after)
 		again.get("q").counts(19, 0, 0, 0)
 		again.get("dead").counts(1, 0, 0, 0)
+	})
+}
+
+// TestRestBesideAMove: a queue whose last message is on its way to the dead letters does not rest: whoever looks at it
+// waits for the move.
+func TestRestBesideAMove(t *testing.T) {
+	defer spool.SetSteps(func(string) {})
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		done := func() {}
+		spool.SetSteps(func(name string) {
+			if name == "move:done" {
+				done()
+			}
+		})
+		s := openOn(t, memlog.New(memlog.Options{}), dir)
+		q, dead := deadPair(s, 1, 0, spool.Meta{})
+		q.send("x")
+		d := q.receive("x")
+		moves := 0
+		done = func() {
+			moves++
+			if s.RestIdle(); s.Resting() != 0 {
+				t.Error("the queue rests")
+			}
+		}
+		if err := d.Release(bg, 0); err != nil {
+			t.Fatal(err)
+		}
+		dead.counts(1, 0, 0, 0)
+		q.counts(0, 0, 0, 0)
+		if s.RestIdle(); moves != 1 || s.Resting() != 1 {
+			t.Errorf("%d moves, then %d queues rest, want 1 and 1", moves, s.Resting())
+		}
+	})
+}
+
+// TestMoveInACheckpoint: a message on its way to the dead letters, of which only a checkpoint tells, is still on its way when
+// the spool is opened again.
+func TestMoveInACheckpoint(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		ix, log := memkv.NewSim(), &readLog{Log: memlog.New(memlog.Options{})}
+		opened, said := 0, &bytes.Buffer{}
+		open := func(log store.Log, ix *memkv.Sim) *caseSpool {
+			s, err := spool.OpenOn(log, dir, func() (store.Index, error) { opened++; return ix, nil }, spool.WithoutPaging,
+				spool.WithLogger(slog.New(slog.NewTextHandler(said, nil))))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return newCaseSpool(t, s)
+		}
+		s := open(log, ix)
+		q, dead := deadPair(s, 1, 0, spool.Meta{})
+		q.send("x")
+		d := q.receive("x")
+		reads := make(chan struct{})
+		log.read = func() error {
+			<-reads
+			return nil
+		}
+		go func() {
+			if err := d.Release(bg, 0); err != nil {
+				t.Error(err)
+			}
+		}()
+		synctest.Wait()
+		if err := s.Checkpoint(); err != nil {
+			t.Fatal(err)
+		}
+		after, index := log.Crash(func(unsynced int64) int64 { return unsynced }), ix.Crash(ix.Unsynced())
+		close(reads)
+		synctest.Wait()
+		dead.counts(1, 0, 0, 0)
+		again := open(after, index)
+		again.get("q").counts(0, 0, 0, 0)
+		again.get("dead").counts(1, 0, 0, 0)
+		if opened != 2 || strings.Contains(said.String(), "index not used") {
+			t.Errorf("the index is not used again: %s", said)
+		}
+	})
+}
+
+// TestExpiryBesideAMove: messages that are on their way to the dead letters arrive there, though the life of their block ends
+// before they do.
+func TestExpiryBesideAMove(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		var reads hold
+		log := &readLog{memlog.New(memlog.Options{}), func() error { reads.pass(); return nil }}
+		s := openOn(t, log, dir)
+		q, dead := deadPair(s, 1, 0, spool.Meta{Retention: 10 * sec, VisibilityTimeout: 5 * sec})
+		q.send("a")
+		q.send("b")
+		q.receive("a")
+		q.receive("b")
+		q.send("c")
+		reads.close()
+		time.Sleep(20 * sec)
+		go q.counts(0, 0, 0, 0) // the life of the block ends when somebody looks
+		synctest.Wait()
+		reads.open()
+		synctest.Wait()
+		dead.receive("a")
+		dead.receive("b")
+		q.counts(0, 0, 0, 0)
 	})
 }
 

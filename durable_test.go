@@ -65,6 +65,63 @@ func openOn(t *testing.T, log store.Log, dir string, opts ...spool.Option) *case
 	return newCaseSpool(t, s)
 }
 
+// TestFoundWhenStored: a queue that another call is just making is handed out when it is as durable as to whoever makes it.
+func TestFoundWhenStored(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		log, s := openHeld(t, dir)
+		log.syncs.close()
+		answers := make(chan error, 2)
+		for range 2 {
+			go func() {
+				_, err := s.OpenQueue(bg, "q", spool.Meta{})
+				answers <- err
+			}()
+			synctest.Wait()
+		}
+		if len(answers) > 0 {
+			t.Errorf("%d calls answered before the queue is durable", len(answers))
+		}
+		log.syncs.open()
+		for range 2 {
+			if err := <-answers; err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// TestSendsUnderWay: a message counts in Stats from the moment at which it is recorded. When its life ends before its send is
+// answered it is gone like any other.
+func TestSendsUnderWay(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		log, s := openHeld(t, dir)
+		q := s.create("q", spool.Meta{Retention: 2 * sec})
+		log.syncs.close()
+		go q.send("x")
+		go q.send("later", sec)
+		go q.send("due", msec)
+		synctest.Wait()
+		if n := s.Stats().Messages; n != 3 {
+			t.Errorf("Stats tells of %d messages, want 3", n)
+		}
+		time.Sleep(3 * sec)
+		q.counts(0, 0, 0, 0)
+		log.syncs.open()
+		synctest.Wait()
+		q.counts(0, 0, 0, 0)
+		if n := s.Stats().Messages; n != 0 {
+			t.Errorf("Stats tells of %d messages, want none", n)
+		}
+		for _, wrong := range spool.CheckInvariants(s.Spool) {
+			t.Error(wrong)
+		}
+		q.send("next")
+		q.receive("next")
+	})
+}
+
 // TestAnsweredWhenStored: no verb is answered before its record is written, nor, if the spool's durability covers it or it
 // is a durable receive, before that is synced; and then it is.
 func TestAnsweredWhenStored(t *testing.T) {

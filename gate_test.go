@@ -49,6 +49,39 @@ func TestGate(t *testing.T) {
 	})
 }
 
+// TestGatesOfAStoppedSpool: who waits for the cleaner, or for memory, when the store fails is told so at once, and nobody
+// waits there later.
+func TestGatesOfAStoppedSpool(t *testing.T) {
+	for name, of := range map[string]func(*Spool) *gate{
+		"cleaner": func(s *Spool) *gate { return &s.gate }, "memory": func(s *Spool) *gate { return &s.pager.gate },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, err := OpenMemory(WithoutPaging)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer s.Close()
+				q, err := s.CreateQueue(t.Context(), "q", Meta{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				g := of(s)
+				g.set(true)
+				time.AfterFunc(time.Minute, func() { s.commit.Fail(errors.New("the disk is gone")) })
+				time.AfterFunc(time.Hour, func() { g.set(false) })
+				from := time.Now()
+				if _, err := q.Send(t.Context(), Message{Body: []byte("x")}); !errors.Is(err, ErrStoreFailed) || time.Since(from) > time.Minute {
+					t.Errorf("Send = %v after %v, want ErrStoreFailed when the store fails", err, time.Since(from))
+				}
+				if g.set(true); g.closed.Load() != nil {
+					t.Error("the gate was shut after the failure")
+				}
+			})
+		})
+	}
+}
+
 // TestNothingOfADeletedQueueStays: the clock forgets a queue that is deleted, and the pager what a queue took that is deleted
 // or at rest.
 func TestNothingOfADeletedQueueStays(t *testing.T) {

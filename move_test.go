@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -69,4 +70,48 @@ func TestMoveBesideCheckpoint(t *testing.T) {
 			t.Errorf("%s after a crash: %d active, %d inactive, %v, want %d in all", name, a.Active, a.Inactive, err, want)
 		}
 	}
+}
+
+// TestSettingsBesideWhatIsDue: what falls due when new settings are about to be recorded is decided by the old ones: they
+// are refused for the moment.
+func TestSettingsBesideWhatIsDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		s, err := OpenMemory(WithoutPaging)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		dead, err := s.CreateQueue(ctx, "dead", Meta{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		q, err := s.CreateQueue(ctx, "q", Meta{DeadLetter: &DeadLetter{Queue: "dead", MaxReceives: 1}})
+		if err == nil {
+			_, err = q.Send(ctx, Message{Body: []byte("x")})
+		}
+		if err == nil {
+			_, err = q.Receive(ctx, Visibility(time.Second))
+		}
+		if err == nil {
+			err = s.commit.Admit(settingNeed)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.clock.unset(q) // the clock is late
+		time.Sleep(time.Second)
+		meta := q.Meta()
+		meta.DeadLetter = nil
+		if _, done, err := q.replace(q.meta.Load(), meta, settingNeed); done || err != nil {
+			t.Fatalf("replace = %t, %v; want that it does nothing", done, err)
+		}
+		s.commit.Forgo(settingNeed)
+		if err := q.SetMeta(ctx, func(m *Meta) { m.DeadLetter = nil }); err != nil {
+			t.Fatal(err)
+		}
+		if a, err := dead.Attributes(ctx); err != nil || a.Active != 1 {
+			t.Errorf("%d dead letters, %v; want 1", a.Active, err)
+		}
+	})
 }

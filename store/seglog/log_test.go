@@ -1,6 +1,10 @@
 package seglog
 
 import (
+	"errors"
+	"strings"
+	"sync"
+	"syscall"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -132,4 +136,98 @@ func TestMarkKeepsTheOtherSlot(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestDropBesideRoll: a drop comes when a segment has just been begun and nothing is in it yet. The place that is durable
+// lies in what is given up then, and what the log says of itself must not.
+func TestDropBesideRoll(t *testing.T) {
+	var begun func() // called once, when a segment has been begun
+	o := Options{SegmentSize: 4096, files: newMemFS(), Step: func(name string) {
+		if name == stepRollDone && begun != nil {
+			f := begun
+			begun = nil
+			f()
+		}
+	}}
+	l := openTest(t, "/spool", o)
+	begun = func() {
+		bounds := l.Boundaries()
+		if err := l.Drop(bounds[len(bounds)-1]); err != nil {
+			t.Errorf("Drop = %v", err)
+		}
+	}
+	h := newHistory()
+	for len(l.Boundaries()) < 2 && begun != nil {
+		if err := h.append(l, 1000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	start, end := l.Start(), l.End()
+	if start == 0 || end == start {
+		t.Fatalf("the log is from %d to %d", start, end)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = openTest(t, "/spool", o)
+	defer l.Close()
+	if l.Start() != start || l.End() != end {
+		t.Errorf("opened again, the log is from %d to %d, want %d to %d", l.Start(), l.End(), start, end)
+	}
+}
+
+// TestRollFails: a segment whose header cannot be written is closed like the others when the log is.
+func TestRollFails(t *testing.T) {
+	var mu sync.Mutex
+	open := 0
+	files := &faultFS{vfs: &countFS{newMemFS(), func(n int) { mu.Lock(); open += n; mu.Unlock() }}}
+	refuse := false // only roll is at work then
+	files.fault = func(_ int, op string) error {
+		if refuse && op == "write" {
+			return syscall.EIO
+		}
+		return nil
+	}
+	l := openTest(t, "/spool", Options{SegmentSize: 4096, files: files, Step: func(name string) {
+		if name == stepRollHeader {
+			files.mu.Lock()
+			refuse = true
+			files.mu.Unlock()
+		}
+	}})
+	var err error
+	for h := newHistory(); err == nil; {
+		err = h.append(l, 1000)
+	}
+	if !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), "write header") {
+		t.Fatalf("Append = %v, want that a header cannot be written", err)
+	}
+	if err := l.Close(); err != nil || open != 0 {
+		t.Errorf("Close = %v, and %d files are open, want none", err, open)
+	}
+}
+
+// A countFS tells how many files are opened and closed.
+type countFS struct {
+	vfs
+	count func(int)
+}
+
+func (c *countFS) OpenFile(name string, flag int) (vfile, error) {
+	f, err := c.vfs.OpenFile(name, flag)
+	if err != nil {
+		return nil, err
+	}
+	c.count(1)
+	return &countFile{f, c}, nil
+}
+
+type countFile struct {
+	vfile
+	fs *countFS
+}
+
+func (f *countFile) Close() error {
+	f.fs.count(-1)
+	return f.vfile.Close()
 }
