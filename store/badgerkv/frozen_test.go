@@ -109,6 +109,33 @@ func TestFrozenDamaged(t *testing.T) {
 	}
 }
 
+// Of a transaction that a crash has torn nothing counts, as for Open.
+func TestFrozenTorn(t *testing.T) {
+	dir, killed := t.TempDir(), t.TempDir()
+	ix := mustOpen(t, dir)
+	must(t, ix.Apply([]store.Change{set("a", "whole")}))
+	must(t, ix.Apply([]store.Change{set("a", "torn"), set("b", "torn")}))
+	must(t, copyDir(dir, killed))
+	must(t, ix.Close())
+	s, err := takeSurvey(killed)
+	must(t, err)
+	log := s.logs[len(s.logs)-1]
+	lr, file, err := openLog(log, nil)
+	must(t, err)
+	end := int64(0) // where the last transaction is completed
+	lr.each = func(e entry) {
+		if e.meta&logEnd != 0 {
+			end = lr.at
+		}
+	}
+	must(t, errors.Join(lr.readAll(file, log.size), file.Close(), os.Truncate(log.path, end)))
+	f, err := Freeze(killed)
+	must(t, err)
+	if got, err := f.Scan(nil, nil, 10); err != nil || len(got) != 1 || string(got[0].Value) != "whole" {
+		t.Errorf("Scan = %q, %v, want what the whole transaction has", got, err)
+	}
+}
+
 func frozenFiles(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	names, err := os.ReadDir(dir)

@@ -425,20 +425,38 @@ func faultOf(t *testing.T, fault error, ops ...string) (l *Log, arm func(bool)) 
 	return l, armed.Store
 }
 
-// TestReclaimShort: a want of descriptors while segments are given up is no fault of the disk: the next Drop does it.
+// TestReclaimShort: a want of descriptors while segments are given up is no fault of the disk: the next Drop does it, and no
+// file is forgotten.
 func TestReclaimShort(t *testing.T) {
-	l, arm := faultOf(t, syscall.EMFILE, "open")
-	at := l.Boundaries()
-	arm(true)
-	if err := l.Drop(at[3]); err != nil || len(l.segs.retired) == 0 {
-		t.Errorf("Drop = %v, %d segments wait", err, len(l.segs.retired))
-	}
-	arm(false)
-	if err := l.Drop(at[4]); err != nil || len(l.segs.retired) > 0 {
-		t.Errorf("the next Drop = %v, %d segments wait", err, len(l.segs.retired))
-	}
-	if err := l.Close(); err != nil {
-		t.Error(err)
+	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE} {
+		l, arm := faultOf(t, errno, "open")
+		files := l.o.files.(*faultFS).vfs.(*memFS)
+		drop := func(before store.Position) (waiting int) {
+			t.Helper()
+			if err := l.Drop(before); err != nil {
+				t.Errorf("%v: Drop = %v", errno, err)
+			}
+			l.space.mu.Lock()
+			defer l.space.mu.Unlock()
+			l.segs.mu.Lock()
+			defer l.segs.mu.Unlock()
+			if n := len(l.segs.files()); n != files.count(segmentSuffix) {
+				t.Errorf("%v: the log knows of %d files, there are %d", errno, n, files.count(segmentSuffix))
+			}
+			return len(l.segs.retired)
+		}
+		at := l.Boundaries()
+		arm(true)
+		if n := drop(at[3]); n == 0 {
+			t.Errorf("%v: no segment waits", errno)
+		}
+		arm(false)
+		if n := drop(at[4]); n > 0 {
+			t.Errorf("%v: after the next Drop %d segments wait", errno, n)
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -90,6 +90,16 @@ func TestIdleFiles(t *testing.T) {
 	if open > maxIdleFiles+2 {
 		t.Fatalf("%d of 50 files are open, want at most %d", open, maxIdleFiles+2)
 	}
+	if err := l.Drop(l.Boundaries()[48]); err != nil {
+		t.Fatal(err)
+	}
+	l.segs.mu.Lock()
+	defer l.segs.mu.Unlock()
+	for _, s := range l.segs.idle {
+		if s.dropped {
+			t.Errorf("a reader may close %s while it is given up", s.path)
+		}
+	}
 }
 
 // TestPrepared: the next segment is ready before it is needed, so that a roll takes no space.
@@ -103,6 +113,30 @@ func TestPrepared(t *testing.T) {
 	for deadline := time.Now().Add(10 * time.Second); l.Room() < 64<<10; runtime.Gosched() {
 		if time.Now().After(deadline) {
 			t.Fatalf("room %d with a segment more than half full, want a prepared one of %d", l.Room(), 64<<10)
+		}
+	}
+}
+
+// TestPreparedAgain: when there was no space for the next segment a drop makes it worth another try, and so does a Grow that
+// has found some.
+func TestPreparedAgain(t *testing.T) {
+	for name, more := range map[string]func(*Log) error{
+		"Drop": func(l *Log) error { return l.Drop(l.Boundaries()[1]) },
+		"Grow": func(l *Log) error { return l.Grow(l.Room() + 1) },
+	} {
+		l := openTest(t, "/spool", Options{SegmentSize: 4096, files: newMemFS()})
+		h := newHistory()
+		for len(l.Boundaries()) < 4 {
+			if err := h.append(l, 1000); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.space.starved.Store(true) // as by the goroutine that prepares, on a full disk
+		if err := more(l); err != nil || l.space.starved.Load() {
+			t.Errorf("%s = %v, and no segment is prepared any more: %t", name, err, l.space.starved.Load())
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 }
