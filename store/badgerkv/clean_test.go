@@ -43,6 +43,30 @@ func TestCleaning(t *testing.T) {
 	}
 }
 
+// TestCleaningLongKeys: a record whose key is longer than what is read of it at first is moved like any other.
+func TestCleaningLongKeys(t *testing.T) {
+	ix := mustOpenWith(t, t.TempDir(), Options{valueFile: 32 << 10, slack: 1})
+	defer func() { must(t, ix.Close()) }()
+	want := map[string]byte{}
+	for pass := range byte(4) {
+		for i := range 60 {
+			if i%4 == 0 && pass > 0 {
+				continue // these stay as they were
+			}
+			key := fmt.Sprintf("%0*d", 10+i*7, i)
+			want[key] = pass + 1
+			must(t, ix.Apply([]store.Change{{Key: []byte(key), Value: bytes.Repeat([]byte{pass + 1}, 4000)}}))
+		}
+		must(t, ix.Sync())
+	}
+	for key, b := range want {
+		if got, err := ix.Get([]byte(key)); err != nil || !bytes.Equal(got, bytes.Repeat([]byte{b}, 4000)) {
+			t.Errorf("the value of a key of %d bytes has %d bytes, %v, or is another", len(key), len(got), err)
+		}
+	}
+	must(t, checkExtents(ix))
+}
+
 // TestReadsBesideCleaning: a reader sees every key that stays, while values are replaced, and others are moved because of
 // that, and their files are removed.
 func TestReadsBesideCleaning(t *testing.T) {

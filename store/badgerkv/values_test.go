@@ -264,6 +264,25 @@ func TestReopenedFile(t *testing.T) {
 	}
 }
 
+// TestDeadFile: a file of which nothing is in use when an index is opened is not looked at, so nothing is written to it.
+func TestDeadFile(t *testing.T) {
+	dir := t.TempDir()
+	value := bytes.Repeat([]byte("v"), 1000)
+	ix := mustOpen(t, dir)
+	must(t, ix.Apply([]store.Change{{Key: []byte("a"), Value: value}}))
+	must(t, ix.Apply([]store.Change{{Key: []byte("a")}}))
+	must(t, ix.Close())
+	must(t, os.WriteFile(filepath.Join(dir, valueName(1)), make([]byte, 2000), 0o600))
+	ix = mustOpen(t, dir)
+	must(t, ix.Apply([]store.Change{{Key: []byte("b"), Value: value}}))
+	must(t, ix.Close())
+	ix = mustOpen(t, dir)
+	defer func() { must(t, ix.Close()) }()
+	if got, err := ix.Get([]byte("b")); err != nil || !bytes.Equal(got, value) {
+		t.Errorf("Get(b) = %d bytes, %v, want %d", len(got), err, len(value))
+	}
+}
+
 // TestValueFileGone: pointers that lead nowhere, which an index that is open should never have.
 func TestValueFileGone(t *testing.T) {
 	ix := mustOpen(t, t.TempDir())
@@ -543,13 +562,16 @@ func dirtyFiles(ix *Index) (n int) {
 	return n
 }
 
-// TestSyncOfValues: Sync syncs what was written, also by a process before this one that died.
+// TestSyncOfValues: Sync syncs what was written, also by a process before this one that died, and so does Close.
 func TestSyncOfValues(t *testing.T) {
 	dir, crashed := t.TempDir(), t.TempDir()
 	ix := mustOpenWith(t, dir, smallFiles())
 	must(t, ix.Apply(largeBatch(1<<20)))
 	must(t, copyDir(dir, crashed))
 	must(t, ix.Close())
+	if n := dirtyFiles(ix); n != 0 {
+		t.Errorf("%d files are to be synced after Close, want none", n)
+	}
 	ix = mustOpenWith(t, crashed, smallFiles())
 	defer func() { must(t, ix.Close()) }()
 	if n := dirtyFiles(ix); n != len(ix.values.files) || n < 2 {
