@@ -67,7 +67,7 @@ type image struct {
 func images(t *testing.T) []image {
 	closed := makeImage(t, "closed", 1000, 60, 20, 0)
 	crashed := makeImage(t, "crashed", 1000, 60, 20, 30)
-	return []image{closed, crashed, twoLogs(t)}
+	return []image{closed, crashed, twoLogs(t, 30)}
 }
 
 // makeImage writes batches and closes, twice, then writes tail more, syncs after 20 of them, and takes the files as a
@@ -97,13 +97,14 @@ func makeImage(t *testing.T, name string, valueSize, first, second, tail int) im
 }
 
 // twoLogs is what a crash leaves between the switch of memtables and the end of the flush: the first log from one crash,
-// the second and the values from a later one, the manifest of before.
-func twoLogs(t *testing.T) image {
-	img := image{name: "two logs", dir: t.TempDir(), h: history{1000}, synced: 30, batches: 60}
+// the second and the values from a later one, the manifest of before. Of the 30 batches in the first log some are synced.
+func twoLogs(t *testing.T, synced int) image {
+	img := image{name: "two logs", dir: t.TempDir(), h: history{1000}, synced: synced, batches: 60}
 	work, after := t.TempDir(), t.TempDir()
 	ix := mustOpen(t, work)
-	must(t, img.h.write(ix, 0, 30))
+	must(t, img.h.write(ix, 0, synced))
 	must(t, ix.Sync())
+	must(t, img.h.write(ix, synced, 30))
 	must(t, copyDir(work, img.dir))
 	must(t, ix.Close())
 	must(t, copyDir(img.dir, after))

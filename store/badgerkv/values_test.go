@@ -493,6 +493,26 @@ func losePower(t *testing.T, r *rand.Rand, path string, safe, size int64) {
 	}
 }
 
+// TestPowerLossInTwoLogs: a value is lost whose pointer is in the first of two logs. Everything behind it is given up, the
+// second log with it.
+func TestPowerLossInTwoLogs(t *testing.T) {
+	img := twoLogs(t, 20)
+	path := filepath.Join(img.dir, valueName(1))
+	b, err := os.ReadFile(path)
+	must(t, err)
+	lost := bytes.Index(b, img.h.batch(25)[0].Key)
+	if lost < 0 {
+		t.Fatal("the value of batch 25 is not in the first file")
+	}
+	must(t, os.Truncate(path, int64(lost)))
+	ix := mustOpen(t, img.dir)
+	defer func() { must(t, ix.Close()) }()
+	if n, err := img.h.prefix(ix); err != nil || n != 25 {
+		t.Errorf("%d batches, %v, want the 25 before the one that was lost", n, err)
+	}
+	must(t, img.h.write(ix, 25, 30))
+}
+
 // TestLostInTable: a lost value whose pointer has reached a table cannot be cut off, so the index is corrupt.
 func TestLostInTable(t *testing.T) {
 	dir, crashed := t.TempDir(), t.TempDir()

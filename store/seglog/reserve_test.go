@@ -77,6 +77,34 @@ func TestReserve(t *testing.T) {
 	}
 }
 
+// TestReserveBeforeSpares: on a full disk no file is kept to be used again while the reserve lacks one.
+func TestReserveBeforeSpares(t *testing.T) {
+	files := newMemFS()
+	l := openTest(t, "/spool", Options{files: files})
+	defer l.Close()
+	l.filled(t)
+	l.space.mu.Lock()
+	defer l.space.mu.Unlock()
+	for _, full := range []bool{true, false} {
+		s, err := l.create(minSize-overhead, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files.mu.Lock()
+		files.full = full
+		files.mu.Unlock()
+		if l.takePiece(1, true) == nil {
+			t.Fatal("the reserve is empty")
+		}
+		if err := l.giveUp(s); err != nil || len(l.spareSizes()) > 0 == full || l.reserveSize() < minReserve != full {
+			t.Errorf("full %t: giveUp = %v; spares of %d bytes, a reserve of %d", full, err, l.spareSizes(), l.reserveSize())
+		}
+		files.mu.Lock()
+		files.full = false
+		files.mu.Unlock()
+	}
+}
+
 // fill appends frames until nothing fits that may be appended without Draw or Grow.
 func fill(t *testing.T, l *Log) {
 	t.Helper()

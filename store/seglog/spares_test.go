@@ -73,15 +73,15 @@ func TestSpares(t *testing.T) {
 	})
 }
 
-// TestSparesLargest: of the files of a log that has grown the largest are kept, and one that is far too small is not
-// prepared: each switch of segments costs a sync.
+// TestSparesLargest: of the files of a log that has grown the largest are kept, but none that was made for a large frame, and
+// one that is far too small is not prepared: each switch of segments costs a sync.
 func TestSparesLargest(t *testing.T) {
 	l := openTest(t, "/spool", Options{files: newMemFS()})
 	defer l.Close()
 	l.space.mu.Lock()
 	defer l.space.mu.Unlock()
 	l.space.size.Store(maxSize)
-	for _, size := range []int64{2 * minSize, minSize, 8 * minSize, maxSize / 2, 4 * minSize} {
+	for _, size := range []int64{2 * minSize, minSize, 8 * minSize, maxSize / 2, 12 * minSize, 4 * minSize} {
 		s, err := l.create(size-overhead, false)
 		if err == nil {
 			err = l.giveUp(s)
