@@ -104,6 +104,23 @@ func TestCompactions(t *testing.T) {
 	must(t, ix.Close())
 }
 
+// TestBatchOfLongKeys: the keys of a batch count for how much Badger takes at a time.
+func TestBatchOfLongKeys(t *testing.T) {
+	ix := mustOpen(t, t.TempDir())
+	defer func() { must(t, ix.Close()) }()
+	var add, remove []store.Change
+	for i := range 40 {
+		key := append(make([]byte, MaxKey-1), byte(i))
+		add = append(add, store.Change{Key: key, Value: []byte{1}})
+		remove = append(remove, store.Change{Key: key})
+	}
+	must(t, ix.Apply(add))
+	if got, err := ix.Scan(nil, nil, 100); err != nil || len(got) != len(add) {
+		t.Errorf("Scan = %d entries, %v, want %d", len(got), err, len(add))
+	}
+	must(t, ix.Apply(remove))
+}
+
 // TestNewestChangesCompactedAway: a compaction that drops the removed keys of the newest transaction does not make it look
 // lost.
 func TestNewestChangesCompactedAway(t *testing.T) {

@@ -476,6 +476,38 @@ func TestPrewriteFails(t *testing.T) {
 	closeDead(l)
 }
 
+// TestPrewriteEnds: nothing is written ahead while somebody waits for space: the file is as good without.
+func TestPrewriteEnds(t *testing.T) {
+	files := &faultFS{vfs: newMemFS()}
+	l := openTest(t, "/spool", Options{SegmentSize: 4096, files: files})
+	defer l.Close()
+	l.space.mu.Lock()
+	defer l.space.mu.Unlock()
+	for _, waiting := range []int32{0, 1} {
+		writes := 0
+		files.mu.Lock()
+		files.fault = func(_ int, op string) error {
+			if op == "write" {
+				writes++
+			}
+			return nil
+		}
+		files.mu.Unlock()
+		l.space.waiting.Store(waiting)
+		seg, err := l.create(8*prewriteStep, true)
+		l.space.waiting.Store(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ahead := writes > 1; ahead == (waiting > 0) { // one is that of the header
+			t.Errorf("with %d who wait, %d pieces are written", waiting, writes)
+		}
+		if err := l.remove(seg); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestSpareStays: a spare whose space is needed, and that cannot be removed, is an error of Grow, not a want of space.
 func TestSpareStays(t *testing.T) {
 	for range 100 { // until the log does not take the spare before it is looked at

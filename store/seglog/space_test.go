@@ -141,6 +141,33 @@ func TestPreparedAgain(t *testing.T) {
 	}
 }
 
+// TestPreparedAsAsked: after a Grow for a large frame the next segment is prepared for one as large.
+func TestPreparedAsAsked(t *testing.T) {
+	const large = 5 << 20
+	l := openTest(t, "/spool", Options{files: newMemFS()})
+	defer l.Close()
+	if err := l.Grow(large); err != nil {
+		t.Fatal(err)
+	}
+	if err := newHistory().append(l, large-1000); err != nil { // more than half of the segment
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
+		l.segs.mu.Lock()
+		next := l.segs.next
+		l.segs.mu.Unlock()
+		if next != nil {
+			if next.capacity() < large {
+				t.Errorf("a segment of %d bytes is prepared, want one for %d", next.capacity(), large)
+			}
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("no segment is prepared")
+		}
+	}
+}
+
 // TestPassing: what a kill leaves of a segment that was not ready is removed.
 func TestPassing(t *testing.T) {
 	files := newMemFS()
