@@ -136,6 +136,20 @@ func TestCloseWithoutSpace(t *testing.T) {
 	}
 }
 
+// TestAway: in a directory that may be somebody else's by now nothing is written, not even at Close.
+func TestAway(t *testing.T) {
+	dir := t.TempDir()
+	if out := runChild(t, "away", dir); !strings.Contains(out, "Apply: badgerkv: index failed") || !strings.Contains(out, "Close: badgerkv: abandoned") ||
+		strings.Count(out, "moved away") != 2 {
+		t.Errorf("%s, want that both calls tell why", out)
+	}
+	ix := mustOpen(t, dir)
+	defer func() { must(t, ix.Close()) }()
+	if n, err := (history{100}).prefix(ix); err != nil || n != 5 {
+		t.Errorf("%d batches, %v, want the 5 synced", n, err)
+	}
+}
+
 const fewDescriptors = 40
 
 var descriptorsControl = flag.Bool("badgerkv.descriptors.control", false, "a control: TestDescriptors does not lower the limit, and must fail")
@@ -219,6 +233,21 @@ func init() {
 		}
 		room.free = 1
 		fmt.Print(ix.Close())
+		return nil
+	}
+	childTasks["away"] = func(args []string) error {
+		var away error
+		ix, err := Open(args[0], Options{Home: func() error { return away }})
+		if err != nil {
+			return err
+		}
+		h := history{100}
+		if err := errors.Join(h.write(ix, 0, 5), ix.Sync()); err != nil {
+			return err
+		}
+		away = errors.New("moved away")
+		fmt.Println("Apply:", h.write(ix, 5, 6))
+		fmt.Println("Close:", ix.Close())
 		return nil
 	}
 	childTasks["descriptors"] = func(args []string) error {

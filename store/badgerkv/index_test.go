@@ -175,6 +175,23 @@ func TestFailedStaysFailed(t *testing.T) {
 	}
 }
 
+// TestFailedInSync: what Badger logs while a sync is under way fails it, and the seal does not tell of it.
+func TestFailedInSync(t *testing.T) {
+	dir := t.TempDir()
+	ix := mustOpen(t, dir)
+	must(t, ix.Apply([]store.Change{set("a", "1")}))
+	ix.health.Errorf("a flush has failed")
+	if err := ix.flush(ix.db.MaxVersion()); err == nil {
+		t.Error("flush = nil, want what Badger has logged")
+	}
+	if sealed, _, err := readSeal(dir); err != nil || sealed != 0 {
+		t.Errorf("the seal tells of version %d, %v, want 0", sealed, err)
+	}
+	if err := ix.Close(); err == nil {
+		t.Error("Close = nil, want what Badger has logged")
+	}
+}
+
 // TestLogger: Badger's levels arrive as such, information as debug output.
 func TestLogger(t *testing.T) {
 	var out bytes.Buffer
