@@ -283,6 +283,28 @@ func TestDeadFile(t *testing.T) {
 	}
 }
 
+// TestLargeTransactions: neither large values nor many files that were removed make a transaction larger than it may be.
+func TestLargeTransactions(t *testing.T) {
+	ix := mustOpen(t, t.TempDir())
+	defer func() { must(t, ix.Close()) }()
+	var batch []store.Change
+	for i := range 40 {
+		batch = append(batch, store.Change{Key: fmt.Appendf(nil, "key %d", i), Value: make([]byte, MaxValue)})
+	}
+	must(t, ix.Apply(batch))
+	if n := cap(ix.writer.records); n > 2*(txnRecords+longestRecord) {
+		t.Errorf("%d bytes of records were gathered, want some %d", n, txnRecords+longestRecord)
+	}
+	for i := range uint32(10_000) {
+		ix.values.gone = append(ix.values.gone, 1_000_000+i)
+	}
+	must(t, ix.Apply([]store.Change{set("a", "1")}))
+	must(t, ix.Apply([]store.Change{set("a", "2")}))
+	if n := len(ix.values.gone); n != 10_000-2*txnGone {
+		t.Errorf("%d files are still to be forgotten, want %d", n, 10_000-2*txnGone)
+	}
+}
+
 // TestValueFileGone: pointers that lead nowhere, which an index that is open should never have.
 func TestValueFileGone(t *testing.T) {
 	ix := mustOpen(t, t.TempDir())
