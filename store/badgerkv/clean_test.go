@@ -43,6 +43,28 @@ func TestCleaning(t *testing.T) {
 	}
 }
 
+// TestCleaningAfterRemovals: what is removed gives space back, though nothing is written any more.
+func TestCleaningAfterRemovals(t *testing.T) {
+	dir, o := t.TempDir(), smallFiles()
+	ix := mustOpenWith(t, dir, o)
+	defer func() { must(t, ix.Close()) }()
+	const keys, size, stays = 200, 4000, 16
+	key := func(i int) []byte { return fmt.Appendf(nil, "key %d", i) }
+	for i := range keys {
+		must(t, ix.Apply([]store.Change{{Key: key(i), Value: make([]byte, size)}}))
+	}
+	for i := range keys {
+		if i%stays > 0 {
+			must(t, ix.Apply([]store.Change{{Key: key(i)}}))
+		}
+	}
+	must(t, ix.Sync())
+	bound := int64(keys/stays+1)*size*3/2 + o.slack + 2*o.valueFile
+	if n, files := valueBytes(t, dir); n > bound {
+		t.Errorf("%d bytes in %d files, want at most %d", n, files, bound)
+	}
+}
+
 // TestCleaningLongKeys: a record whose key is longer than what is read of it at first is moved like any other.
 func TestCleaningLongKeys(t *testing.T) {
 	ix := mustOpenWith(t, t.TempDir(), Options{valueFile: 32 << 10, slack: 1})
