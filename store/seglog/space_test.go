@@ -168,6 +168,25 @@ func TestPreparedAsAsked(t *testing.T) {
 	}
 }
 
+// TestPreparedTooSmall: a prepared segment that a larger one has to take the place of does not stay on the disk unknown.
+func TestPreparedTooSmall(t *testing.T) {
+	files := newMemFS()
+	l := openTest(t, "/spool", Options{SegmentSize: 4096, files: files})
+	defer l.Close()
+	for n := int64(5000); n < 200_000; n *= 2 {
+		if err := l.Grow(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.space.mu.Lock()
+	defer l.space.mu.Unlock()
+	l.segs.mu.Lock()
+	defer l.segs.mu.Unlock()
+	if known, there := len(l.segs.files()), files.count(segmentSuffix); known != there {
+		t.Errorf("the log knows of %d files, there are %d", known, there)
+	}
+}
+
 // TestPassing: what a kill leaves of a segment that was not ready is removed.
 func TestPassing(t *testing.T) {
 	files := newMemFS()

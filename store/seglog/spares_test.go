@@ -106,6 +106,30 @@ func TestSparesLargest(t *testing.T) {
 	}
 }
 
+// TestSparesGiveWay: on a full disk spares that are too small make room for the segment that is needed.
+func TestSparesGiveWay(t *testing.T) {
+	inner := newMemFS()
+	files := &faultFS{vfs: inner}
+	l := openTest(t, "/spool", Options{SegmentSize: 4096, files: files})
+	defer l.Close()
+	fillAndDrop(t, l, newHistory(), 8, 1500)
+	l.space.mu.Lock()
+	defer l.space.mu.Unlock()
+	spares := len(l.spareSizes())
+	room := inner.count(segmentSuffix) - spares // files for which there is space
+	files.mu.Lock()
+	files.fault = func(_ int, op string) error {
+		if op == "create" && inner.count(segmentSuffix) > room {
+			return syscall.ENOSPC
+		}
+		return nil
+	}
+	files.mu.Unlock()
+	if err := l.prepare(100_000, how{}); err != nil || spares == 0 || len(l.spareSizes()) > 0 {
+		t.Errorf("with %d spares: prepare = %v; spares of %d bytes are left", spares, err, l.spareSizes())
+	}
+}
+
 // TestSparesStay: a spare that cannot be removed when it is quiet is no fault of the log, and is told of.
 func TestSparesStay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
