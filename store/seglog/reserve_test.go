@@ -75,6 +75,13 @@ func TestReserve(t *testing.T) {
 	if l.filled(t) < minReserve {
 		t.Fatal("the piece that was not used is not in the reserve")
 	}
+	l.space.mu.Lock()
+	defer l.space.mu.Unlock()
+	l.segs.mu.Lock()
+	defer l.segs.mu.Unlock()
+	if known, there := len(l.segs.files()), files.count(segmentSuffix); known != there {
+		t.Errorf("the log knows of %d files, there are %d", known, there)
+	}
 }
 
 // TestReserveBeforeSpares: on a full disk no file is kept to be used again while the reserve lacks one.
@@ -102,6 +109,30 @@ func TestReserveBeforeSpares(t *testing.T) {
 		files.mu.Lock()
 		files.full = false
 		files.mu.Unlock()
+	}
+}
+
+// TestReserveSmallest: the smallest piece that suffices is drawn, so that the large ones are there for large frames.
+func TestReserveSmallest(t *testing.T) {
+	l := openTest(t, "/spool", Options{files: newMemFS()})
+	defer l.Close()
+	l.filled(t)
+	l.space.mu.Lock()
+	defer l.space.mu.Unlock()
+	for _, size := range []int64{largePiece, smallPiece, largePiece} {
+		s, err := l.create(size-overhead, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.segs.mu.Lock()
+		l.segs.reserve = append(l.segs.reserve, s)
+		l.segs.mu.Unlock()
+	}
+	for _, n := range []int64{1, smallPiece} {
+		want := map[int64]int64{1: smallPiece, smallPiece: largePiece}[n]
+		if s := l.takePiece(n, true); s == nil || s.size != want {
+			t.Errorf("for %d bytes a piece of %+v is taken, want one of %d", n, s, want)
+		}
 	}
 }
 
