@@ -73,6 +73,78 @@ func TestCleanerRests(t *testing.T) {
 	})
 }
 
+// TestCleanerHoldsNobodyUp: sends do not wait for a cleaner that has found something in its way.
+func TestCleanerHoldsNobodyUp(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		log := &spoilt{Log: memlog.New(memlog.Options{SegmentSize: 4 << 10}), needle: []byte("pinned")}
+		q := openOn(t, log, dir, spool.WithSlack(1)).create("q", spool.Meta{})
+		q.send("pinned", time.Hour)
+		for range 100 {
+			q.sendDelete(strings.Repeat("x", 500))
+		}
+		for range 300 {
+			time.Sleep(10 * msec)
+			from := time.Now()
+			q.sendDelete("y")
+			if waited := time.Since(from); waited > 0 {
+				t.Fatalf("a send has waited %v", waited)
+			}
+		}
+		if log.tries.Load() == 0 {
+			t.Error("nothing was cleaned")
+		}
+	})
+}
+
+// TestCleanBesideReads: what the cleaner has recorded and not yet written is still read from where it was. Nothing that it
+// has done keeps room in the log.
+func TestCleanBesideReads(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		log := &heldLog{Log: memlog.New(memlog.Options{SegmentSize: 8 << 10})}
+		s := openOn(t, log, dir)
+		q := s.create("q", spool.Meta{})
+		const n = 20
+		for range n {
+			q.send(strings.Repeat("x", 1000))
+		}
+		log.writes.close()
+		cleaned := make(chan error, 1)
+		go func() { cleaned <- s.Clean() }()
+		synctest.Wait()
+		peeked := make(chan int, 1)
+		go func() {
+			list, err := q.Peek(bg, n)
+			if err != nil {
+				t.Errorf("Peek = %v", err)
+			}
+			peeked <- len(list)
+		}()
+		synctest.Wait()
+		select {
+		case got := <-peeked:
+			if got != n {
+				t.Errorf("Peek = %d messages, want %d", got, n)
+			}
+		default:
+			t.Error("a reader waits for the cleaner")
+		}
+		log.writes.open()
+		if err := <-cleaned; err != nil {
+			t.Fatal(err)
+		}
+		for range 4 {
+			if err := s.Clean(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if synctest.Wait(); s.KeepsRoom() {
+			t.Error("the cleaner keeps room in the log")
+		}
+	})
+}
+
 // TestExpiryGivesSpaceBack: messages whose life ends leave garbage behind, though nobody calls.
 func TestExpiryGivesSpaceBack(t *testing.T) {
 	dir := t.TempDir()

@@ -18,6 +18,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/spoolmq/spool/store"
 )
 
 var cleanSeed = flag.Uint64("clean.seed", 0, "seed of TestCleanRandom; 0 = another one each time")
@@ -706,5 +708,44 @@ func TestCleanSnapshots(t *testing.T) {
 	}
 	if bytes := s.disk.Size().Live; bytes > 350_000 {
 		t.Errorf("%d bytes left", bytes)
+	}
+}
+
+// TestReclaimWithoutRoomForAnIndex: when there is no room for a checkpoint the log goes on giving segments back. The index is
+// older than the log then, and is not used by the next Open.
+func TestReclaimWithoutRoomForAnIndex(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "spool")
+	s := shelfStart(t, dir)
+	h := &hooked{Index: s.keeper.shelf.index, hook: func(op string, before bool) error {
+		if op == "Apply" && before {
+			return fmt.Errorf("for the test: %w", store.ErrNoSpace)
+		}
+		return nil
+	}}
+	s.keeper.shelf.index = h
+	at := store.Position(s.keeper.at.Load())
+	for _, name := range []string{"orders", "idle", "doomed", "purged"} {
+		if err := shelfQueue(t, s, name).Purge(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shelfSend(t, s, "orders", 1000)
+	if err := s.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.keeper.checkpoint()
+	s.keeper.reclaim()
+	if start := s.disk.Start(); start <= at {
+		t.Errorf("the log begins at %d, the checkpoint is at %d", start, at)
+	}
+	want := dump(t, s)
+	s.keeper.shelf.index = h.Index
+	image := t.TempDir()
+	copyTree(t, dir, image)
+	if shelfLook(t, "crashed", image, want) {
+		t.Error("the index is used")
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -318,3 +318,62 @@ func TestRepairNames(t *testing.T) {
 		repairLook(t, to)
 	}
 }
+
+// A file of the log that is missing is a damage of its own, and takes nothing with it but what was in it. A header that is
+// lost takes nothing.
+func TestRepairSegments(t *testing.T) {
+	const n = 400
+	dir, _ := repairOne(t, n)
+	segments, err := filepath.Glob(filepath.Join(dir, "log", "*.seg"))
+	if err != nil || len(segments) < 4 {
+		t.Fatal(segments, err)
+	}
+	for i, path := range segments {
+		in := 0 // messages in the segment
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if in = bytes.Count(b, []byte("message ")); in == 0 || i == 0 {
+			continue // without the first one the queue's name is lost, see TestRepairNames
+		}
+		last := i+1 == len(segments) || bytes.Count(b, []byte("message 399")) > 0
+		for _, how := range []string{"missing", "header"} {
+			hurt := filepath.Join(t.TempDir(), "spool")
+			if err := os.CopyFS(hurt, os.DirFS(dir)); err != nil {
+				t.Fatal(err)
+			}
+			victim := filepath.Join(hurt, "log", filepath.Base(path))
+			want, text := int64(n), "segment header"
+			if how == "missing" {
+				if want, text = int64(n-in), "are in no file"; last {
+					text = "was durable to"
+				}
+				if err := os.Remove(victim); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				text = "magic"
+				repairEdit(t, victim, func(b []byte) []byte { clear(b[:4096]); return b })
+			}
+			r, err := Repair(context.Background(), hurt, filepath.Join(t.TempDir(), "repaired"))
+			if err != nil || len(r.Queues) != 1 || r.Queues[0].Active != want {
+				t.Errorf("segment %d, %s: Repair = %+v, %v; want %d messages", i, how, r, err, want)
+			}
+			if !slices.ContainsFunc(r.Damages, func(d Damage) bool { return strings.Contains(d.Reason, text) }) {
+				t.Errorf("segment %d, %s: damages %+v, want one with %q", i, how, r.Damages, text)
+			}
+		}
+	}
+}
+
+// Of a log that was closed both slots of MARK tell how it ended, so one that cannot be read is damage.
+func TestVerifyMarkOfAClosedLog(t *testing.T) {
+	for slot := range 2 {
+		dir, _ := repairOne(t, 3)
+		repairEdit(t, filepath.Join(dir, "MARK"), func(b []byte) []byte { b[slot*4096+20] ^= 1; return b })
+		if r, err := Verify(context.Background(), dir); err != nil || r.DamageCount != 1 {
+			t.Errorf("slot %d: Verify = %+v, %v; want one damage", slot, r, err)
+		}
+	}
+}

@@ -1072,3 +1072,68 @@ func TestShelfAway(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestIndexAheadOfTheLog: an index that tells of more than the log has, which was put back to an earlier state, is not used.
+func TestIndexAheadOfTheLog(t *testing.T) {
+	d := newFaultDisk(t, &fault{})
+	s, err := d.open(WithoutPaging)
+	if err != nil {
+		t.Fatal(err)
+	}
+	takeKeeper(s)
+	q, err := s.CreateQueue(t.Context(), "q", Meta{})
+	if err == nil {
+		_, err = q.Send(t.Context(), Message{Body: []byte("a")})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	earlier := d.Log.Crash(func(int64) int64 { return 0 })
+	if _, err := q.Send(t.Context(), Message{Body: []byte("b")}); err != nil {
+		t.Fatal(err)
+	}
+	s.keeper.checkpoint()
+	d.crash(t, func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	d.Log = earlier
+	s, err = d.open(WithoutPaging)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if a, err := shelfQueue(t, s, "q").Attributes(t.Context()); err != nil || a.Active != 1 {
+		t.Errorf("%d active, %v, want 1", a.Active, err)
+	}
+}
+
+// TestClockOfTheIndex: time does not go back when only the index tells how late it was.
+func TestClockOfTheIndex(t *testing.T) {
+	d := newFaultDisk(t, &fault{})
+	s, err := d.open(WithoutPaging)
+	if err != nil {
+		t.Fatal(err)
+	}
+	takeKeeper(s)
+	s.base += int64(time.Hour) // the wall clock is put right before the next open
+	if _, err := s.CreateQueue(t.Context(), "q", Meta{}); err != nil {
+		t.Fatal(err)
+	}
+	s.keeper.checkpoint()
+	now := s.now()
+	d.crash(t, func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	s, err = d.open(WithoutPaging)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if after := s.now(); after < now-int64(time.Minute) {
+		t.Errorf("the time is %v, and was %v", time.Unix(0, after), time.Unix(0, now))
+	}
+}
