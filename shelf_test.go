@@ -1089,7 +1089,7 @@ func TestIndexAheadOfTheLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	earlier := d.Log.Crash(func(int64) int64 { return 0 })
-	if _, err := q.Send(t.Context(), Message{Body: []byte("b")}); err != nil {
+	if err := s.DeleteQueue(t.Context(), "q"); err != nil {
 		t.Fatal(err)
 	}
 	s.keeper.checkpoint()

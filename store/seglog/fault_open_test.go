@@ -262,7 +262,7 @@ func TestDecodersRefuse(t *testing.T) {
 	}
 }
 
-// TestIdentityMismatch: a KEY of another spool is damage, and a file of a newer version is that.
+// TestIdentityMismatch: a KEY or FORMAT of another spool is damage, and a file of a newer version is that.
 func TestIdentityMismatch(t *testing.T) {
 	for _, newer := range []bool{false, true} {
 		files := newMemFS()
@@ -279,6 +279,16 @@ func TestIdentityMismatch(t *testing.T) {
 		if _, err := Open("/spool", o); !errors.Is(err, want) {
 			t.Errorf("Open = %v, want %v", err, want)
 		}
+	}
+	files := newMemFS()
+	o := Options{SegmentSize: 4096, files: files}
+	if err := openTest(t, "/spool", o).Close(); err != nil {
+		t.Fatal(err)
+	}
+	files.entries["/spool/"+formatName].data = encodeFormat([16]byte{1}) // all other files agree
+	if l, err := Open("/spool", o); !errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("Open with another FORMAT = %v, want %v", err, store.ErrCorrupt)
+		closeDead(l)
 	}
 }
 

@@ -84,6 +84,44 @@ func TestNotStore(t *testing.T) {
 	}
 }
 
+// TestNotQuiteStore: files that have our names, and are not what we make, are somebody else's.
+func TestNotQuiteStore(t *testing.T) {
+	for name, content := range map[string]string{
+		lockName: "mine", keyName: "SPKY" + strings.Repeat("x", keySize), markName: "SPMK" + strings.Repeat("x", markFile),
+		passingName: "spool " + strings.Repeat("x", formatLimit),
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		before := tree(t, dir)
+		if l, err := Open(dir, Options{}); !errors.Is(err, store.ErrNotStore) {
+			t.Errorf("%s: Open = %v, want %v", name, err, store.ErrNotStore)
+			closeDead(l)
+		}
+		if after := tree(t, dir); !slices.Equal(after, before) {
+			t.Errorf("%s: there is %q, was %q", name, after, before)
+		}
+	}
+}
+
+// TestTwiceASegment: of two files with the same frames nobody knows which one was written last.
+func TestTwiceASegment(t *testing.T) {
+	files := newMemFS()
+	o := Options{SegmentSize: 4096, files: files}
+	h := newHistory()
+	l := openTest(t, "/spool", o)
+	if err := errors.Join(h.append(l, 300), h.finish(l), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	n := files.entries["/spool/log/0000000000000001.seg"]
+	files.entries["/spool/log/00000000000000ff.seg"] = &memNode{data: slices.Clone(n.data)}
+	if l, err := Open("/spool", o); !errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("Open = %v, want %v", err, store.ErrCorrupt)
+		closeDead(l)
+	}
+}
+
 func TestCreate(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
 	if err := os.MkdirAll(filepath.Join(dir, "lost+found"), 0o700); err != nil {

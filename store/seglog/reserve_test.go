@@ -112,6 +112,40 @@ func TestReserveBeforeSpares(t *testing.T) {
 	}
 }
 
+// TestReservePieces: beyond the first megabyte the reserve is in large pieces, and an Open keeps no more of them than it may.
+func TestReservePieces(t *testing.T) {
+	files := newMemFS()
+	l := openTest(t, "/spool", Options{files: files})
+	l.filled(t)
+	h := newHistory()
+	for range 3 {
+		if err := h.append(l, 1<<20); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.space.mu.Lock()
+	l.fillReserve()
+	l.space.mu.Unlock()
+	sizes := map[int64]int{}
+	l.segs.mu.Lock()
+	for _, s := range l.segs.reserve {
+		sizes[s.size]++
+	}
+	l.segs.mu.Unlock()
+	if sizes[smallPiece] != minReserve/smallPiece || sizes[largePiece] < 2 {
+		t.Errorf("pieces %v, want %d of %d and 2 or more of %d", sizes, minReserve/smallPiece, smallPiece, largePiece)
+	}
+	if err := errors.Join(h.finish(l), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	files.free = minReserve // the disk has become small
+	l = openTest(t, "/spool", Options{files: files})
+	defer l.Close()
+	if n := l.reserveSize(); n > minReserve+largePiece {
+		t.Errorf("reserve of %d bytes after Open, want at most %d and a piece", n, minReserve)
+	}
+}
+
 // TestReserveSmallest: the smallest piece that suffices is drawn, so that the large ones are there for large frames.
 func TestReserveSmallest(t *testing.T) {
 	l := openTest(t, "/spool", Options{files: newMemFS()})
