@@ -711,6 +711,32 @@ func TestCleanSnapshots(t *testing.T) {
 	}
 }
 
+// TestCleanCopiesOneSegment: only what lies in the segment that is cleaned is copied, not all of its blocks.
+func TestCleanCopiesOneSegment(t *testing.T) {
+	s := cleanOpen(t, t.TempDir())
+	q := cleanQueue(t, s, "q", cleanMeta)
+	cleanSend(t, q, 0, 300)
+	if err := s.Clean(); err != nil { // the first messages lie behind the others now
+		t.Fatal(err)
+	}
+	end, n := s.disk.Boundaries()[1], int64(0)
+	q.hold()
+	b := q.st.block(0)
+	for off := b.next(0); off >= 0; off = b.next(off + 1) {
+		if q.st.cursor.get(&b.places, off).pos < end {
+			n++
+		}
+	}
+	q.mu.Unlock()
+	_, before := s.commit.Counts()
+	if err := s.Clean(); err != nil {
+		t.Fatal(err)
+	}
+	if _, after := s.commit.Counts(); after-before < n || after-before > n+2 || s.disk.Start() < end { // 2: of the queue and of the ids
+		t.Errorf("%d records for a segment with %d messages; the log begins at %d, the segment ended at %d", after-before, n, s.disk.Start(), end)
+	}
+}
+
 // TestReclaimWithoutRoomForAnIndex: when there is no room for a checkpoint the log goes on giving segments back. The index is
 // older than the log then, and is not used by the next Open.
 func TestReclaimWithoutRoomForAnIndex(t *testing.T) {
