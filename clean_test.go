@@ -441,6 +441,7 @@ func TestCleanKill(t *testing.T) {
 			copies = append(copies, cleanCopy(t, dir))
 		}
 	}))
+	takeKeeper(s) // no other checkpoint comes before those of the cleaner
 	meta := cleanMeta
 	meta.Rewind = 24 * time.Hour
 	q, p := cleanQueue(t, s, "q", meta), cleanQueue(t, s, "p", cleanMeta)
