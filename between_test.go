@@ -232,6 +232,16 @@ type readLog struct {
 	read func() error
 }
 
+var errRotten = &store.CorruptError{File: "log", Reason: "rotten for the test"}
+
+// rotOnce makes the next read find its record rotten.
+func (l *readLog) rotOnce() {
+	l.read = func() error {
+		l.read = nil
+		return errRotten
+	}
+}
+
 func (l *readLog) ReadRecord(pos store.Position, dst []byte) ([]byte, error) {
 	if l.read != nil {
 		if err := l.read(); err != nil {
@@ -259,10 +269,7 @@ func TestUnreadableIsNotReceived(t *testing.T) {
 		q := openOn(t, log, dir).create("q", spool.Meta{})
 		q.send("rotten")
 		q.send("whole")
-		log.read = func() error {
-			log.read = nil
-			return &store.CorruptError{File: "log", Reason: "rotten for the test"}
-		}
+		log.rotOnce()
 		_, err := q.Receive(bg, spool.Visibility(time.Minute))
 		wantErr(t, "Receive", err, spool.ErrCorrupt)
 		check := func(when string, q *caseQueue, received int64) {
@@ -302,7 +309,7 @@ func TestUnreadableAndReceivedAgain(t *testing.T) {
 		log.read = func() error {
 			log.read = nil
 			time.Sleep(time.Minute)
-			return &store.CorruptError{File: "log", Reason: "rotten for the test"}
+			return errRotten
 		}
 		first := q.waiting(bg, 1, spool.Visibility(sec))
 		time.Sleep(sec)
@@ -326,10 +333,7 @@ func TestUnreadableInABatch(t *testing.T) {
 		for range 2 {
 			q.send(strings.Repeat("x", 200<<10)) // too large to be read together
 		}
-		log.read = func() error {
-			log.read = nil
-			return &store.CorruptError{File: "log", Reason: "rotten for the test"}
-		}
+		log.rotOnce()
 		if ds, err := q.ReceiveBatch(bg, 2); len(ds) != 1 || err != nil {
 			t.Errorf("ReceiveBatch = %d messages, %v, want the one that is whole", len(ds), err)
 		}

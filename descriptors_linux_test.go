@@ -1,9 +1,9 @@
 package spool_test
 
 import (
-	"context"
 	"errors"
 	"os"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -14,21 +14,10 @@ import (
 // TestRuleDescriptors: a receive whose message lies in a file that is not open needs no descriptor more than there are, and
 // does not stop the spool when the process has none left.
 func TestRuleDescriptors(t *testing.T) {
-	ctx := context.Background()
-	s, err := spool.Open(t.TempDir(), spool.WithSizes(64<<10, 1<<30), spool.WithDurability(spool.Written))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	q, err := s.CreateQueue(ctx, "q", spool.Meta{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	q := onDisk(t, t.TempDir(), spool.WithSizes(64<<10, 1<<30), spool.WithDurability(spool.Written)).create("q", spool.Meta{})
 	const n = 1000 // many more segments than stay open
 	for range n {
-		if _, err := q.Send(ctx, spool.Message{Body: make([]byte, 1000)}); err != nil {
-			t.Fatal(err)
-		}
+		q.send(strings.Repeat("x", 1000))
 	}
 	var was unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
@@ -43,10 +32,10 @@ func TestRuleDescriptors(t *testing.T) {
 		defer f.Close()
 	}
 	for i := range n / 2 {
-		_, err := q.Receive(ctx)
+		_, err := q.Receive(bg)
 		if errors.Is(err, spool.ErrNoSpace) { // the log is to grow, which takes a descriptor
 			if err = unix.Setrlimit(unix.RLIMIT_NOFILE, &was); err == nil {
-				_, err = q.Receive(ctx)
+				_, err = q.Receive(bg)
 			}
 			err = errors.Join(err, unix.Setrlimit(unix.RLIMIT_NOFILE, &few))
 		}

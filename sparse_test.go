@@ -397,7 +397,7 @@ func TestPortions(t *testing.T) {
 			n := 0
 			r.log.read = func() error {
 				if n++; n == 7 {
-					return &store.CorruptError{File: "log", Reason: "rotten for the test"}
+					return errRotten
 				}
 				return nil
 			}

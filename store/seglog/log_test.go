@@ -42,11 +42,7 @@ func TestLog(t *testing.T) {
 					o.files = files
 					return openTest(t, "/spool", o), func() store.Log { return openTest(t, "/spool", o) }
 				},
-				Full: func(full bool) {
-					files.mu.Lock()
-					defer files.mu.Unlock()
-					files.full = full
-				},
+				Full:         func(full bool) { files.setFull(full) }, // files is another one for each Open
 				SegmentBytes: o.SegmentSize,
 			})
 		})

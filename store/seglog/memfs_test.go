@@ -53,6 +53,13 @@ type memChange struct {
 
 var errDead = errors.New("the machine is gone")
 
+// setFull makes taking space fail, or not any more.
+func (f *memFS) setFull(full bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.full = full
+}
+
 func newMemFS() *memFS {
 	root := &memNode{dir: true}
 	return &memFS{entries: map[string]*memNode{"/": root}, durable: map[string]*memNode{"/": root}}

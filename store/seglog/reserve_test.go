@@ -13,13 +13,7 @@ import (
 func (l *Log) filled(t *testing.T) (have int64) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
-		l.segs.mu.Lock()
-		have = 0
-		for _, s := range l.segs.reserve {
-			have += s.size
-		}
-		l.segs.mu.Unlock()
-		if have >= l.reserveTarget() {
+		if have = l.reserveSize(); have >= l.reserveTarget() {
 			return have
 		}
 		if time.Now().After(deadline) {
@@ -38,12 +32,7 @@ func TestReserve(t *testing.T) {
 	if have != minReserve {
 		t.Fatalf("reserve of %d bytes, want %d", have, minReserve)
 	}
-	full := func(b bool) {
-		files.mu.Lock()
-		files.full = b
-		files.mu.Unlock()
-	}
-	full(true)
+	files.setFull(true)
 	before := l.Room()
 	if err := l.Grow(before + 1); !errors.Is(err, store.ErrNoSpace) {
 		t.Fatalf("Grow on a full disk = %v, want %v", err, store.ErrNoSpace)
@@ -68,20 +57,14 @@ func TestReserve(t *testing.T) {
 	if err := l.Draw(l.ReserveRoom()+1, true); err != nil {
 		t.Fatalf("Draw of the last quarter = %v", err)
 	}
-	full(false)
+	files.setFull(false)
 	if err := l.Grow(l.Room() + 1); err != nil || l.Room() < minSize/2 {
 		t.Fatalf("Grow when there is space again = %v, Room %d", err, l.Room())
 	}
 	if l.filled(t) < minReserve {
 		t.Fatal("the piece that was not used is not in the reserve")
 	}
-	l.space.mu.Lock()
-	defer l.space.mu.Unlock()
-	l.segs.mu.Lock()
-	defer l.segs.mu.Unlock()
-	if known, there := len(l.segs.files()), files.count(segmentSuffix); known != there {
-		t.Errorf("the log knows of %d files, there are %d", known, there)
-	}
+	l.knowsAll(t, files)
 }
 
 // TestReserveBeforeSpares: on a full disk no file is kept to be used again while the reserve lacks one.
@@ -97,18 +80,14 @@ func TestReserveBeforeSpares(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		files.mu.Lock()
-		files.full = full
-		files.mu.Unlock()
+		files.setFull(full)
 		if l.takePiece(1, true) == nil {
 			t.Fatal("the reserve is empty")
 		}
 		if err := l.giveUp(s); err != nil || len(l.spareSizes()) > 0 == full || l.reserveSize() < minReserve != full {
 			t.Errorf("full %t: giveUp = %v; spares of %d bytes, a reserve of %d", full, err, l.spareSizes(), l.reserveSize())
 		}
-		files.mu.Lock()
-		files.full = false
-		files.mu.Unlock()
+		files.setFull(false)
 	}
 }
 
@@ -189,9 +168,7 @@ func TestReserveSurvives(t *testing.T) {
 	if err := errors.Join(l.Mark(0, true), l.Close()); err != nil {
 		t.Fatal(err)
 	}
-	files.mu.Lock()
-	files.full = true
-	files.mu.Unlock()
+	files.setFull(true)
 	l = openTest(t, "/spool", Options{files: files})
 	defer l.Close()
 	if got := l.filled(t); got != minReserve {

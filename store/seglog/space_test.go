@@ -53,9 +53,7 @@ func TestFullLeavesNothing(t *testing.T) {
 	l := openTest(t, "/spool", Options{SegmentSize: 4096, files: files})
 	defer l.Close()
 	before := files.files()
-	files.mu.Lock()
-	files.full = true
-	files.mu.Unlock()
+	files.setFull(true)
 	if err := l.Grow(10000); !errors.Is(err, store.ErrNoSpace) {
 		t.Fatalf("Grow on a full disk = %v, want %v", err, store.ErrNoSpace)
 	}
@@ -178,6 +176,12 @@ func TestPreparedTooSmall(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	l.knowsAll(t, files)
+}
+
+// knowsAll checks that no segment is on the disk that the log has forgotten, and none is missing.
+func (l *Log) knowsAll(t *testing.T, files *memFS) {
+	t.Helper()
 	l.space.mu.Lock()
 	defer l.space.mu.Unlock()
 	l.segs.mu.Lock()
