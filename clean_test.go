@@ -136,9 +136,7 @@ func cleanDump(t *testing.T, s *Spool) string {
 		var messages []string
 		var places []place
 		q.st.each(func(*summary) bool { return false }, func(b *block) bool {
-			if !q.st.here(b) && !q.pageIn(true) {
-				t.Fatal("a block is not there")
-			}
+			bring(t, q, b)
 			q.st.refresh(b)
 			for off := b.next(0); off >= 0; off = b.next(off + 1) {
 				e := entry{}
@@ -723,6 +721,7 @@ func TestCleanCopiesOneSegment(t *testing.T) {
 	end, n := s.disk.Boundaries()[1], int64(0)
 	q.hold()
 	b := q.st.block(0)
+	bring(t, q, b)
 	for off := b.next(0); off >= 0; off = b.next(off + 1) {
 		if q.st.cursor.get(&b.places, off).pos < end {
 			n++

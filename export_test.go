@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/spoolmq/spool/store"
@@ -146,3 +147,14 @@ func (q *Queue) BlocksAway() int {
 
 // ResidentMB is the anonymous resident memory of the process.
 func ResidentMB() int64 { return residentMB() }
+
+// bring has a block of a queue in memory, which may put it out as soon as its lock is free. Caller holds mu.
+func bring(t testing.TB, q *Queue, b *block) {
+	t.Helper()
+	for !q.st.here(b) {
+		if !q.pageIn(true) {
+			q.mu.Unlock()
+			t.Fatal("a block cannot be read")
+		}
+	}
+}

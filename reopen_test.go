@@ -579,9 +579,7 @@ func (d *driver) rewind(name string, q *Queue) {
 	case 1, 2: // some message's instant
 		q.hold()
 		q.st.each(func(*summary) bool { return false }, func(b *block) bool {
-			if !q.st.here(b) && !q.pageIn(true) {
-				d.t.Fatal("a block is not there")
-			}
+			bring(d.t, q, b)
 			if at := q.st.cursor.get(&b.places, d.rng.IntN(max(1, b.places.n))).at; at > earliest.UnixNano()+1e9 {
 				to = instantTime(at)
 			}

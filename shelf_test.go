@@ -112,6 +112,7 @@ func shelfGoOn(t testing.TB, s *Spool) {
 	idle := shelfQueue(t, s, "idle") // one lease is extended, nothing else changes there
 	idle.hold()
 	b := idle.st.block(0)
+	bring(t, idle, b)
 	e := b.entry(0)
 	_, receipt := s.sealer.seal(delivery{idle.id, 0, e.nonce}, s.epoch)
 	idle.mu.Unlock()
