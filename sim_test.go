@@ -267,7 +267,14 @@ func (sim *simulation) create(s *spool.Spool, q *simQueue) bool {
 	o := &history.Op{Verb: history.Create, Queue: id, Settings: &set}
 	sim.h.Call(o, simNow())
 	made, err := s.CreateQueue(context.Background(), q.name, q.settings)
-	if told := sim.h.Return(o, sim.outcome(s, o, err), simNow()); !told || err != nil {
+	outcome := sim.outcome(s, o, err)
+	told := sim.h.Return(o, outcome, simNow())
+	if told && outcome == history.Barred {
+		sim.mu.Lock()
+		q.real.earlier = slices.Delete(q.real.earlier, n, n+1)
+		sim.mu.Unlock()
+	}
+	if !told || err != nil {
 		return told
 	}
 	a, err := made.Attributes(context.Background())
