@@ -119,6 +119,43 @@ func TestMutants(t *testing.T) {
 	}
 }
 
+// TestPurgedBeforeRead: what a purge takes away from a receive that has leased it and not read it yet counts as received, or
+// does not; without a purge beside it nothing does that was not handed over.
+func TestPurgedBeforeRead(t *testing.T) {
+	for _, c := range []struct {
+		before   bool // the purge has ended when the receive begins
+		received int64
+		right    bool
+	}{{false, 0, true}, {false, 1, true}, {false, 2, true}, {false, 3, false}, {true, 0, true}, {true, 1, false}} {
+		l, at := New(Options{}), int64(0)
+		q := l.Queue("a", None)
+		call := func(o *Op) *Op {
+			o.Queue = q
+			at++
+			l.Call(o, at)
+			return o
+		}
+		end := func(o *Op) {
+			at++
+			l.Return(o, OK, at)
+		}
+		end(call(&Op{Verb: Create, Settings: &Settings{Visibility: 1e9, Retention: 1e12}}))
+		end(call(&Op{Verb: Send, Sent: []Sent{{Body: "m1"}, {Body: "m2"}}, IDs: []string{"1", "2"}}))
+		if c.before {
+			end(call(&Op{Verb: Purge}))
+		}
+		receive := call(&Op{Verb: Receive, Max: 2})
+		if !c.before {
+			end(call(&Op{Verb: Purge}))
+		}
+		end(receive)
+		end(call(&Op{Verb: Look, Counts: Counts{Sent: 2, Received: c.received}}))
+		if v := l.Check(); (len(v.Violations) == 0) != c.right || v.AtRest != 1 {
+			t.Errorf("purge before %t, %d received: %v, want none: %t", c.before, c.received, v.Violations, c.right)
+		}
+	}
+}
+
 // TestLimit: a history that was cut off says so.
 func TestLimit(t *testing.T) {
 	l := New(Options{Limit: 1})

@@ -3,6 +3,7 @@ package history
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 )
 
 // A tally is how often something must be true of the messages of a queue, and how often it may.
@@ -135,8 +136,34 @@ func (r *run) end() {
 	r.fates()
 }
 
+// A vain is how many messages a receive may have counted that it had no body of any more: a purge took them away before
+// they were read.
+type vain struct {
+	ret uint64
+	n   int64
+}
+
+// vains finds the receives with room left that overlapped a purge of their queue.
+func (c *checker) vains() map[QueueID][]vain {
+	purges, list := map[QueueID][]*Op{}, map[QueueID][]vain{}
+	for _, o := range c.ops {
+		if o.Verb == Purge && !o.without() {
+			purges[o.Queue] = append(purges[o.Queue], o)
+		}
+	}
+	for _, o := range c.ops {
+		n := int64(o.Max - len(o.Got))
+		if o.Verb == Receive && o.outcome == OK && n > 0 &&
+			slices.ContainsFunc(purges[o.Queue], func(p *Op) bool { return p.call < o.ret && o.call < p.ret }) {
+			list[o.Queue] = append(list[o.Queue], vain{o.ret, n})
+		}
+	}
+	return list
+}
+
 // compareTallies compares what was counted at rest with what had to be.
 func (c *checker) compareTallies() {
+	vains := c.vains()
 	for _, o := range c.ops {
 		ta := c.tallies[o]
 		if ta == nil {
@@ -151,6 +178,11 @@ func (c *checker) compareTallies() {
 		for _, e := range c.ended[o.Queue] {
 			if e.stamp < o.ret {
 				ta.total(e.t, e.totals)
+			}
+		}
+		for _, v := range vains[o.Queue] {
+			if v.ret < o.call {
+				ta.taken.most += v.n
 			}
 		}
 		n := o.Counts
