@@ -12,7 +12,7 @@ import (
 // The space contract: 30 s after anything else has happened the disk holds at most 1.3 times what is live and 192 MB.
 // Cleaning begins earlier, because prepared segments, spare ones and the index take their part.
 const (
-	spaceSlack = 96 << 20 // the log holds 1.2 times what is live and this much before it is cleaned; the contract has it twice
+	spaceSlack = 64 << 20 // the log holds 1.2 times what is live and this much before it is cleaned; the contract has it three times
 	shortSlack = 1 << 20  // the same on a full disk, the last segment left out: what is live in it would be copied for ever
 
 	copyStep    = 16       // Bound: messages that are read, and then copied, at a time: a durable call waits for as long
@@ -20,8 +20,9 @@ const (
 	copiesAHold = 16       // messages recorded in one hold of a queue's lock
 	looksAHold  = 1024     // blocks passed over in one hold of a queue's lock
 
-	// reserveCopies is how much a segment may still hold that is live to be cleaned at the expense of the reserve, when
-	// there is no other space. More might use the reserve up before the segment is free, and leave nothing for deletes.
+	// reserveCopies is how much a segment may still hold that is live to be cleaned at the expense of all of the reserve, when
+	// there is no other space. More than that, and than the part of it which is the cleaner's alone, might use the reserve up
+	// before the segment is free, and leave nothing for deletes.
 	reserveCopies = 256 << 10
 
 	copyHead = 512 // Bound: bytes of a COPY's head
@@ -198,7 +199,7 @@ func (k *keeper) cleanSegment() error {
 		return nil
 	}
 	end := bounds[1]
-	k.cut = end
+	k.cut, k.draws = end, false
 	for _, q := range k.spool.snapshotQueues() {
 		if err := k.cleanQueue(q, end); err != nil {
 			return err
@@ -374,11 +375,7 @@ func (k *keeper) copySome(q *Queue, list []straggler) (last store.Position, err 
 	for i := range list {
 		need += int64(store.RecordSize(copyHead, list[i].place.size))
 	}
-	err = c.Admit(need)
-	if errors.Is(err, store.ErrNoSpace) && k.spool.below(k.cut) <= reserveCopies {
-		err = c.AdmitFrom(need, store.Cleaner)
-	}
-	if err != nil {
+	if err = k.admit(need); err != nil {
 		return 0, k.spool.failure(err)
 	}
 	sums := [copiesAHold]uint32{}
@@ -407,6 +404,23 @@ func (k *keeper) copySome(q *Queue, list []straggler) (last store.Position, err 
 	}
 	c.End(need)
 	return last, nil
+}
+
+// admit takes room for copies, from the reserve when there is no other and it has enough for all that is still to be copied
+// of the segment.
+func (k *keeper) admit(need int64) error {
+	c := k.spool.commit
+	if !k.draws {
+		err := c.Admit(need)
+		if !errors.Is(err, store.ErrNoSpace) {
+			return err
+		}
+		rest := k.cost(k.spool.below(k.cut))
+		if k.draws = rest <= max(reserveCopies, k.spool.disk.Left()*15/16); !k.draws {
+			return err
+		}
+	}
+	return c.AdmitFrom(need, store.Cleaner)
 }
 
 // resettle makes the COPYs the places of messages that are still here. A reader that has looked the old place up finds

@@ -95,7 +95,8 @@
 // When the disk is full, sends answer [ErrNoSpace] and have stored nothing, as do CreateQueue and SetMeta. Receives,
 // deletes, releases, rewinds and purges go on from a reserve of up to 16 MB that is taken while there is space; when
 // it is used up they answer ErrNoSpace too, and nothing is lost. Space that comes back, by deletions or otherwise,
-// heals it without a restart.
+// heals it without a restart. That deletions bring it back behind messages that stay takes up to 36 MB more, which are set
+// aside likewise; each is at most a sixteenth of the disk.
 //
 // # Time
 //

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -153,6 +154,52 @@ func TestFullDiskCleaned(t *testing.T) {
 	}
 	if a, err := q.Attributes(ctx); err != nil || a.Active != int64(again) || a.Inactive != kept {
 		t.Errorf("Attributes = %+v, %v, want %d active and %d inactive", a, err, again, kept)
+	}
+}
+
+// TestFullDiskFront: on a full disk space that deletions have made comes back although the front of the log is live: messages
+// that are not due yet, more than a segment of them.
+func TestFullDiskFront(t *testing.T) {
+	for _, c := range []struct {
+		size     string
+		front, n int // bytes of a message there, and how many there are
+		body     int
+	}{
+		{"48m", 4_000, 100, 10_000}, {"48m", 1_000, 4_000, 10_000}, {"48m", 2_000_000, 3, 10_000}, {"640m", 4_000, 15_000, 100_000},
+	} {
+		t.Run(fmt.Sprintf("%s/%d of %d", c.size, c.n, c.front), func(t *testing.T) {
+			ctx := context.Background()
+			s, err := spool.Open(smallDisk(t, c.size), spool.WithDurability(spool.Written))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			q, err := s.CreateQueue(ctx, "q", spool.Meta{MaxMessageSize: 4 << 20})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range c.n {
+				if _, err := q.Send(ctx, spool.Message{Body: make([]byte, c.front), Delay: 24 * time.Hour}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			stored := fillDisk(t, q, c.body)
+			for i := range stored {
+				d, err := q.Receive(ctx)
+				if err == nil {
+					err = d.Delete(ctx)
+				}
+				if err != nil {
+					t.Fatalf("message %d of %d on a full disk: %v", i+1, stored, err)
+				}
+			}
+			if again := healDisk(t, q, c.body, stored/2); again < stored/2 {
+				t.Errorf("%d messages stored after all but the first were deleted, %d before", again, stored)
+			}
+			if a, err := q.Attributes(ctx); err != nil || a.Delayed != int64(c.n) {
+				t.Errorf("Attributes = %+v, %v, want %d delayed", a, err, c.n)
+			}
+		})
 	}
 }
 

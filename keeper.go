@@ -41,6 +41,7 @@ type keeper struct {
 	stuck   bool           // guarded by work; the first segment could not be dropped
 	warned  store.Position // guarded by work; one above the start of the log at the last complaint
 	cut     store.Position // guarded by work; end of the segment that is being cleaned
+	draws   bool           // guarded by work; on the reserve, which suffices for what is left of that segment
 	weight  weight         // guarded by work
 
 	suspended bool         // guarded by work; there was no room for the last checkpoint

@@ -15,7 +15,7 @@ type Purse uint8
 
 const (
 	Ordinary Purse = iota // what the file system gives: changes that store more
-	Reserve               // and three quarters of the log's reserve: changes that store less in the end
+	Reserve               // and the shared part of the log's reserve: changes that store less in the end
 	Cleaner               // and all of it: what makes room
 )
 

@@ -46,9 +46,13 @@ type Log interface {
 	// there is none. It is at least Room.
 	ReserveRoom() int64
 
-	// Draw makes ReserveRoom at least n, from the reserve when there is no other space: from three quarters of it, or
-	// from all. It answers ErrNoSpace, with nothing changed, when that does not cover n. It has Grow's one caller.
+	// Draw makes ReserveRoom at least n, from the reserve when there is no other space: from the part of it that is shared,
+	// or from all. It answers ErrNoSpace, with nothing changed, when that does not cover n. It has Grow's one caller.
 	Draw(n int64, all bool) error
+
+	// Left returns how many bytes of frames, about, can be appended with what Draw may take from all of the reserve and not
+	// from its shared part, if no other space comes.
+	Left() int64
 
 	// Append writes one frame and returns its position, which is the End before the call. When it returns nil the frame
 	// survives the death of the process. Slices in p are read until it returns and not kept.

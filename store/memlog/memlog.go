@@ -115,6 +115,9 @@ func (l *Log) ReserveRoom() int64 { return l.Room() }
 // Draw is Grow: memory has no reserve.
 func (l *Log) Draw(n int64, _ bool) error { return l.Grow(n) }
 
+// Left is Room: memory has no reserve.
+func (l *Log) Left() int64 { return l.Room() }
+
 // Boundaries returns the bases of the segments.
 func (l *Log) Boundaries() []store.Position {
 	list := *l.list.Load()

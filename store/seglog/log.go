@@ -70,7 +70,7 @@ type Log struct {
 	synced      atomic.Uint64 // segs.durable.pos, likewise
 	room        atomic.Int64  // segs.room(false), likewise
 	reserveRoom atomic.Int64  // segs.room(true), likewise
-	reserveMost int64         // of the reserve; immutable after Open
+	reserveMost int64         // of each part of the reserve; immutable after Open
 
 	appending struct {
 		header [store.FrameHeaderSize]byte // scratch; owned by the caller of Append

@@ -29,6 +29,8 @@ type memFS struct {
 	locked  *memLock            // guarded by mu
 	dead    bool                // guarded by mu; the machine is gone: every operation fails
 	full    bool                // guarded by mu; taking space fails
+	regains bool                // guarded by mu; but not that of files that were removed meanwhile
+	room    int64               // guarded by mu; of those
 	free    int64               // guarded by mu; what Free answers, 0 for plenty
 	ops     int                 // guarded by mu
 	die     int                 // guarded by mu; the operation that finds the machine gone, 0 for none
@@ -57,7 +59,15 @@ var errDead = errors.New("the machine is gone")
 func (f *memFS) setFull(full bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.full = full
+	f.full, f.regains, f.room = full, false, 0
+}
+
+// setFullBut makes taking space fail but for that of files that are removed from now on.
+func (f *memFS) setFullBut() {
+	f.setFull(true)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.regains = true
 }
 
 func newMemFS() *memFS {
@@ -142,7 +152,7 @@ func (m *memFS) OpenFile(name string, flag int) (vfile, error) {
 		return nil, missing("open", name)
 	case n != nil && flag&os.O_EXCL != 0:
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrExist}
-	case n == nil && m.full:
+	case n == nil && m.full && m.room == 0:
 		return nil, syscall.ENOSPC
 	case n == nil:
 		n = &memNode{}
@@ -174,6 +184,9 @@ func (m *memFS) Remove(name string) error {
 	}
 	if m.entries[name] == nil {
 		return missing("remove", name)
+	}
+	if m.regains {
+		m.room += int64(len(m.entries[name].data))
 	}
 	m.change(memChange{name: name})
 	return nil
@@ -337,9 +350,10 @@ func (f *memFile) Allocate(size int64) error {
 	if err := f.m.at(); err != nil {
 		return err
 	}
-	if f.m.full {
+	if f.m.full && size > f.m.room {
 		return syscall.ENOSPC
 	}
+	f.m.room = max(0, f.m.room-size)
 	f.n.write(make([]byte, size), 0)
 	return nil
 }

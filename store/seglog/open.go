@@ -78,7 +78,6 @@ func openLocked(dir string, o Options, lock io.Closer) (*Log, error) {
 	}
 	l := &Log{dir: dir, o: o, lock: lock, ring: makeRing(o.RingSize)}
 	l.files = homeFS{o.files, l.Home}
-	l.sizeReserve()
 	l.marking.marker = marker
 	l.info = store.Info{SpoolID: who.id, Key: who.key, HighWater: marker.last.highWater, Clean: marker.last.clean, Created: !made}
 	if err := l.recover(); err != nil {

@@ -218,10 +218,16 @@ func (r *recovery) clear() (spare []*segment, err error) {
 	for _, s := range slices.Concat(r.chain.list[r.at+1:], r.chain.beyond, r.chain.emptied) {
 		gone = append(gone, s.path)
 	}
-	reserve := int64(0)
+	had := int64(0)
+	for _, s := range slices.Concat(r.chain.list, r.chain.beyond, r.chain.emptied, r.chain.idle) {
+		had += s.size
+	}
+	l.sizeReserve(had)
+	most, reserve := l.reserveMost+min(l.reserveMost, maxShared), int64(0)
+	var pieces []*segment
 	slices.SortStableFunc(r.chain.idle, func(a, b *segment) int { return bySize(b, a) })
 	for _, s := range r.chain.idle {
-		asReserve := l.piece(s) && reserve < l.reserveMost
+		asReserve := l.piece(s) && reserve < most
 		if !asReserve && (len(spare) == quietSpares || !l.standard(s)) {
 			gone = append(gone, s.path)
 			continue
@@ -231,7 +237,7 @@ func (r *recovery) clear() (spare []*segment, err error) {
 		}
 		if asReserve {
 			reserve += s.size
-			l.segs.reserve = append(l.segs.reserve, s)
+			pieces = append(pieces, s)
 			continue
 		}
 		spare = append(spare, s)
@@ -248,6 +254,7 @@ func (r *recovery) clear() (spare []*segment, err error) {
 			return nil, err
 		}
 	}
+	l.enlarge(pieces...)
 	if len(gone) == 0 && r.m.clean {
 		return spare, nil
 	}

@@ -13,24 +13,24 @@ import (
 func (l *Log) filled(t *testing.T) (have int64) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
-		if have = l.reserveSize(); have >= l.reserveTarget() {
+		if have = l.reserved(); !l.lacking() {
 			return have
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("reserve of %d bytes, want %d", have, l.reserveTarget())
+			t.Fatalf("the reserve stays at %d bytes", have)
 		}
 	}
 }
 
-// TestReserve: on a full disk Grow takes nothing from the reserve, Draw takes three quarters of it and the cleaner the
-// rest; when there is space again a piece that was not used goes back and everybody is served.
+// TestReserve: on a full disk Grow takes nothing from the reserve, Draw takes three quarters of the shared part, also after an
+// Open, and the cleaner the rest; when there is space again a piece that was not used goes back and everybody is served.
 func TestReserve(t *testing.T) {
 	files := newMemFS()
 	l := openTest(t, "/spool", Options{files: files})
 	defer l.Close()
 	have := l.filled(t)
-	if have != minReserve {
-		t.Fatalf("reserve of %d bytes, want %d", have, minReserve)
+	if have != 2*minReserve {
+		t.Fatalf("reserve of %d bytes, want %d", have, 2*minReserve)
 	}
 	files.setFull(true)
 	before := l.Room()
@@ -54,8 +54,19 @@ func TestReserve(t *testing.T) {
 		}
 		fill(t, l)
 	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = openTest(t, "/spool", Options{files: files})
+	defer l.Close()
+	if err := l.Draw(l.ReserveRoom()+1, false); !errors.Is(err, store.ErrNoSpace) {
+		t.Fatalf("Draw after an Open = %v, want %v", err, store.ErrNoSpace)
+	}
+	if left := l.Left(); left < have-3*smallPiece || left > have-2*smallPiece {
+		t.Fatalf("%d bytes are left for who makes room, of %d", left, have)
+	}
 	if err := l.Draw(l.ReserveRoom()+1, true); err != nil {
-		t.Fatalf("Draw of the last quarter = %v", err)
+		t.Fatalf("Draw by who makes room = %v", err)
 	}
 	files.setFull(false)
 	if err := l.Grow(l.Room() + 1); err != nil || l.Room() < minSize/2 {
@@ -84,8 +95,8 @@ func TestReserveBeforeSpares(t *testing.T) {
 		if l.takePiece(1, true) == nil {
 			t.Fatal("the reserve is empty")
 		}
-		if err := l.giveUp(s); err != nil || len(l.spareSizes()) > 0 == full || l.reserveSize() < minReserve != full {
-			t.Errorf("full %t: giveUp = %v; spares of %d bytes, a reserve of %d", full, err, l.spareSizes(), l.reserveSize())
+		if err := l.giveUp(s); err != nil || len(l.spareSizes()) > 0 == full || l.reserved() < 2*minReserve != full {
+			t.Errorf("full %t: giveUp = %v; spares of %d bytes, a reserve of %d", full, err, l.spareSizes(), l.reserved())
 		}
 		files.setFull(false)
 	}
@@ -120,8 +131,61 @@ func TestReservePieces(t *testing.T) {
 	files.free = minReserve // the disk has become small
 	l = openTest(t, "/spool", Options{files: files})
 	defer l.Close()
-	if n := l.reserveSize(); n > minReserve+largePiece {
-		t.Errorf("reserve of %d bytes after Open, want at most %d and a piece", n, minReserve)
+	if n := l.reserved(); n > 2*minReserve+largePiece {
+		t.Errorf("reserve of %d bytes after Open, want at most %d and a piece", n, 2*minReserve)
+	}
+}
+
+// TestReserveFused: for a frame that no piece holds several become one.
+func TestReserveFused(t *testing.T) {
+	files := newMemFS()
+	l := openTest(t, "/spool", Options{files: files})
+	defer l.Close()
+	l.filled(t)
+	files.setFullBut()
+	fill(t, l)
+	const n = largePiece + smallPiece/2
+	if err := l.Draw(n, false); !errors.Is(err, store.ErrNoSpace) || l.reserved() != 2*minReserve {
+		t.Fatalf("Draw of more than is shared = %v; a reserve of %d bytes", err, l.reserved())
+	}
+	if err := l.Draw(n, true); err != nil || l.ReserveRoom() < n || l.Room() >= n {
+		t.Fatalf("Draw of more than a piece = %v; room of %d, for all %d", err, l.ReserveRoom(), l.Room())
+	}
+	if got := l.reserved(); got != 2*minReserve-largePiece-smallPiece {
+		t.Errorf("reserve of %d bytes, want %d", got, 2*minReserve-largePiece-smallPiece)
+	}
+	files.setFull(false)
+	if err := l.Grow(l.Room() + 1); err != nil || l.Room() < n {
+		t.Errorf("Grow when there is space again = %v; room of %d, and somebody counts on %d", err, l.Room(), n)
+	}
+	l.knowsAll(t, files)
+}
+
+// TestReserveOwnFirst: when space comes back, who makes room has its part of the reserve before others have theirs.
+func TestReserveOwnFirst(t *testing.T) {
+	l := openTest(t, "/spool", Options{files: newMemFS()})
+	defer l.Close()
+	l.filled(t)
+	l.space.mu.Lock()
+	defer l.space.mu.Unlock()
+	for l.takePiece(1, true) != nil {
+	}
+	if l.segs.shared != 0 {
+		t.Fatalf("%d bytes of nothing are shared", l.segs.shared)
+	}
+	all, shared := l.reserveTarget()
+	for l.lacking() {
+		s, err := l.create(smallPiece-overhead, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.enlarge(s)
+		if want := max(0, l.reserved()-(all-shared)); l.segs.shared != want {
+			t.Fatalf("%d of %d bytes are shared, want %d", l.segs.shared, l.reserved(), want)
+		}
+	}
+	if l.segs.shared != shared {
+		t.Errorf("%d bytes are shared in the end, want %d", l.segs.shared, shared)
 	}
 }
 
@@ -171,7 +235,7 @@ func TestReserveSurvives(t *testing.T) {
 	files.setFull(true)
 	l = openTest(t, "/spool", Options{files: files})
 	defer l.Close()
-	if got := l.filled(t); got != minReserve {
-		t.Fatalf("reserve of %d bytes after Open on a full disk, want %d", got, minReserve)
+	if got := l.filled(t); got != 2*minReserve {
+		t.Fatalf("reserve of %d bytes after Open on a full disk, want %d", got, 2*minReserve)
 	}
 }

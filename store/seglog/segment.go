@@ -34,6 +34,7 @@ type segment struct {
 
 	pins     int  // guarded by segs.mu; the file is not closed, reused or removed while > 0
 	reserved bool // guarded by segs.mu; drawn from the reserve: not for everybody
+	shared   bool // guarded by segs.mu; from its shared part
 	dropped  bool // guarded by segs.mu; below the log start, waits for its last pin
 	end      tail // guarded by segs.mu; of the last frame, once a later segment is written
 }
@@ -95,7 +96,8 @@ type segments struct {
 	older   *segment   // guarded by mu; the one before the last while it is not known to be synced
 	next    *segment   // guarded by mu; prepared, nil when there is none
 	spares  []*segment // guarded by mu; dropped files to be used again; Bound: maxSpares
-	reserve []*segment // guarded by mu; prepared, for when there is no space; Bound: maxReserve and a piece
+	reserve []*segment // guarded by mu; prepared, for when there is no space; Bound: maxShared, maxOwn and a piece
+	shared  int64      // guarded by mu; bytes of the reserve that are not for who makes room alone
 	retired []*segment // guarded by mu; dropped files that are still read
 	idle    []*segment // guarded by mu; open and not pinned, the longest unused first; Bound: maxIdleFiles
 	tail    tail       // guarded by mu; the end of the log

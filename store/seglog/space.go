@@ -23,10 +23,9 @@ const (
 // A space takes files from the file system and gives them up. A goroutine prepares the next segment while the last one
 // is filled: it starts in Open and ends in Close.
 type space struct {
-	mu       sync.Mutex // held while files are made or given up
-	number   uint64     // guarded by mu; of the next file
-	reserved int64      // guarded by mu; the most that the reserve has been
-	ask      int64      // guarded by mu; what the latest Grow that had to take space wanted: the next ones will want it too
+	mu     sync.Mutex // held while files are made or given up
+	number uint64     // guarded by mu; of the next file
+	ask    int64      // guarded by mu; what the latest Grow that had to take space wanted: the next ones will want it too
 
 	size    atomic.Int64 // of a standard file
 	began   atomic.Int64 // when the segment that is written was begun, ns since opened
@@ -160,7 +159,13 @@ func (l *Log) grow(n int64) error {
 	if n > maxSegmentSize-overhead {
 		return fmt.Errorf("segment of %d bytes, limit %d", n, int64(maxSegmentSize-overhead))
 	}
-	if err := l.prepare(n, how{}); err != nil {
+	least := n
+	l.segs.mu.Lock()
+	if next := l.segs.next; next != nil && next.reserved {
+		least = max(n, next.capacity()) // somebody counts on it
+	}
+	l.segs.mu.Unlock()
+	if err := l.prepare(least, how{}); err != nil {
 		return err
 	}
 	l.space.ask = n

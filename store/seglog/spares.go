@@ -27,7 +27,7 @@ func (l *Log) giveUp(s *segment) error {
 	if !l.standard(s) {
 		return l.remove(s)
 	}
-	if l.fillReserve(); l.reserveSize() < l.reserveTarget() {
+	if l.fillReserve(); l.lacking() {
 		return l.remove(s) // whoever makes room comes before whoever takes it
 	}
 	if surplus := l.surplus(s); surplus != nil {
