@@ -1,6 +1,7 @@
 package seglog
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -27,9 +28,10 @@ type Survey struct {
 	dir    string
 	files  vfs
 	lock   io.Closer
-	who    identity
-	known  bool // who.id is what a file says
-	keyed  bool // who.key is
+	claims []claim
+	who    identity // zero where no file says it
+	keyed  bool     // who.key is what KEY says
+	slots  []mark   // of MARK, those that are valid, the newest first
 	mark   mark
 	marked bool // a slot of MARK is valid
 	pieces []*piece
@@ -43,6 +45,7 @@ type piece struct {
 	from    int64 // offset of its first frame
 	length  int64 // of the file
 	guessed bool  // the header was found out from the frames
+	bad     error // why the header cannot be read
 }
 
 // readFS is the file system of the operating system for one who writes nothing.
@@ -80,10 +83,20 @@ func TakeSurvey(dir string) (*Survey, error) {
 	if s.lock, err = s.files.Lock(filepath.Join(dir, lockName)); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(s.readNames(), s.readMark(), s.readSegments()); err != nil {
+	if err := s.take(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// take first finds out which spool this is, and then keeps what is of it.
+func (s *Survey) take() error {
+	if err := errors.Join(s.readNames(), s.readMark(), s.readSegments()); err != nil {
+		return err
+	}
+	s.identify()
+	s.chooseMark()
+	return s.choosePieces()
 }
 
 // Close gives the lock up. It may be called again.
@@ -168,7 +181,8 @@ func (s *Survey) readNames() error {
 		case err != nil:
 			s.fault(path, 0, int64(len(b)), err.Error())
 		default:
-			s.who, s.known, s.keyed = who, true, true
+			s.who, s.keyed = who, true
+			s.claims = append(s.claims, claim{path, 0, keySize, who.id})
 		}
 	}
 	path, b, err = s.small(formatName, formatLimit)
@@ -181,10 +195,8 @@ func (s *Survey) readNames() error {
 		return fmt.Errorf("%s: %w", path, err)
 	case err != nil:
 		s.fault(path, 0, int64(len(b)), err.Error())
-	case !s.known:
-		s.who.id, s.known = id, true
-	case id != s.who.id:
-		s.fault(path, 0, int64(len(b)), fmt.Sprintf("of spool %x, want %x", id, s.who.id))
+	default:
+		s.claims = append(s.claims, claim{path, 0, int64(len(b)), id})
 	}
 	return nil
 }
@@ -202,25 +214,29 @@ func (s *Survey) readMark() error {
 		switch {
 		case errors.Is(err, store.ErrFormatVersion):
 			return fmt.Errorf("%s: %w", path, err)
-		case err == nil && s.known && m.id != s.who.id:
-			bad = append(bad, Fault{path, at, markSize, fmt.Sprintf("of spool %x, want %x", m.id, s.who.id)})
 		case err != nil:
 			bad = append(bad, Fault{path, at, int64(len(slot)), err.Error()})
-		case !s.marked || m.number > s.mark.number:
-			s.mark, s.marked = m, true
+		default:
+			s.slots = append(s.slots, m)
+			s.claims = append(s.claims, claim{path, at, markSize, m.id})
 		}
 	}
-	if !s.marked || s.mark.clean && s.mark.number > 1 {
+	slices.SortFunc(s.slots, func(a, b mark) int { return cmp.Compare(b.number, a.number) })
+	if len(s.slots) == 0 || s.slots[0].clean && s.slots[0].number > 1 {
 		s.faults = append(s.faults, bad...)
 	}
-	if s.marked && !s.known {
-		s.who.id, s.known = s.mark.id, true
-	}
-	s.epoch = s.mark.epoch
 	return nil
 }
 
-// readSegments finds the files that may hold frames of the log, in the order of what they hold.
+// chooseMark takes the newest slot of this spool.
+func (s *Survey) chooseMark() {
+	if i := slices.IndexFunc(s.slots, func(m mark) bool { return m.id == s.who.id }); i >= 0 {
+		s.mark, s.marked = s.slots[i], true
+	}
+	s.epoch = s.mark.epoch
+}
+
+// readSegments finds the files of the log and reads their headers.
 func (s *Survey) readSegments() error {
 	dir := filepath.Join(s.dir, logName)
 	entries, err := s.files.List(dir)
@@ -240,18 +256,12 @@ func (s *Survey) readSegments() error {
 		if err := s.readPiece(p); err != nil {
 			return err
 		}
+		s.pieces = append(s.pieces, p)
 	}
-	slices.SortFunc(s.pieces, func(a, b *piece) int {
-		if a.base != b.base {
-			return int(max(-1, min(1, int64(a.base)-int64(b.base))))
-		}
-		return int(max(-1, min(1, int64(b.use)-int64(a.use))))
-	})
-	s.pieces = slices.CompactFunc(s.pieces, func(a, b *piece) bool { return a.base == b.base && !a.guessed && !b.guessed })
 	return nil
 }
 
-// readPiece reads the header of a segment, or finds it out, and keeps the segment if frames of the log may be in it.
+// readPiece reads the header of a segment.
 func (s *Survey) readPiece(p *piece) error {
 	f, err := s.files.OpenFile(p.path, os.O_RDONLY)
 	if err != nil {
@@ -266,33 +276,51 @@ func (s *Survey) readPiece(p *piece) error {
 	if err != nil {
 		return fmt.Errorf("read %s at 0: %w", p.path, err)
 	}
-	p.header, err = decodeHeader(b[:n])
-	if errors.Is(err, store.ErrFormatVersion) {
-		return fmt.Errorf("%s: %w", p.path, err)
+	p.header, p.bad = decodeHeader(b[:n])
+	if errors.Is(p.bad, store.ErrFormatVersion) {
+		return fmt.Errorf("%s: %w", p.path, p.bad)
 	}
-	if err == nil && !s.known {
-		s.who.id, s.known = p.id, true
-	}
-	if err == nil && p.id != s.who.id {
-		err = fmt.Errorf("of spool %x, want %x", p.id, s.who.id)
-	}
-	switch {
-	case err != nil:
-		s.fault(p.path, 0, headerSize, err.Error())
-		if err := p.guess(f); err != nil {
-			return err
-		}
-	case p.length != p.size:
-		s.fault(p.path, min(p.length, p.size), max(0, p.size-p.length), fmt.Sprintf("%d bytes long, want %d", p.length, p.size))
+	if p.bad == nil {
+		s.claims = append(s.claims, claim{p.path, 0, headerSize, p.id})
 		p.from = offset(p.base, p.base)
-	default:
-		p.from = offset(p.base, p.base)
-	}
-	s.epoch = max(s.epoch, p.epoch)
-	if p.kind == kindUsed && (!s.marked || p.limit() > s.mark.start && (p.guessed || p.base >= s.mark.start)) {
-		s.pieces = append(s.pieces, p)
 	}
 	return nil
+}
+
+// choosePieces keeps the segments in which frames of the log may be. One whose header is whole and names another spool
+// holds none: its frames verify like ours, so nothing in it is looked at.
+func (s *Survey) choosePieces() error {
+	var kept []*piece
+	for _, p := range s.pieces {
+		switch {
+		case p.bad != nil:
+			s.fault(p.path, 0, headerSize, p.bad.Error())
+			if err := s.guess(p); err != nil {
+				return err
+			}
+		case p.id != s.who.id:
+			continue
+		case p.length != p.size:
+			s.fault(p.path, min(p.length, p.size), max(0, p.size-p.length), fmt.Sprintf("%d bytes long, want %d", p.length, p.size))
+		}
+		s.epoch = max(s.epoch, p.epoch)
+		if p.kind == kindUsed && (!s.marked || p.limit() > s.mark.start && (p.guessed || p.base >= s.mark.start)) {
+			kept = append(kept, p)
+		}
+	}
+	slices.SortFunc(kept, func(a, b *piece) int { return cmp.Or(cmp.Compare(a.base, b.base), cmp.Compare(b.use, a.use)) })
+	s.pieces = slices.CompactFunc(kept, func(a, b *piece) bool { return a.base == b.base && !a.guessed && !b.guessed })
+	return nil
+}
+
+// guess finds out the header of a segment.
+func (s *Survey) guess(p *piece) error {
+	f, err := s.files.OpenFile(p.path, os.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return p.guess(f)
 }
 
 // Check tells what Open would say, and where the log ends. It is nil for a log that Open takes, torn by a crash or not.
