@@ -19,7 +19,7 @@ import (
 )
 
 // watched are the packages and, of each, the files that are commit, recovery, checkpoint and cleaning. Of seglog it is all
-// but what repairs: salvage, survey, claims, guess and seed.
+// but what repairs: salvage, survey, claims, copies, guess and seed.
 var watched = []struct {
 	pkg   string // directory
 	files []string

@@ -96,7 +96,10 @@ func (s *Survey) take() error {
 	}
 	s.identify()
 	s.chooseMark()
-	return s.choosePieces()
+	if err := s.choosePieces(); err != nil {
+		return err
+	}
+	return s.settle()
 }
 
 // Close gives the lock up. It may be called again.
@@ -308,8 +311,7 @@ func (s *Survey) choosePieces() error {
 			kept = append(kept, p)
 		}
 	}
-	slices.SortFunc(kept, func(a, b *piece) int { return cmp.Or(cmp.Compare(a.base, b.base), cmp.Compare(b.use, a.use)) })
-	s.pieces = slices.CompactFunc(kept, func(a, b *piece) bool { return a.base == b.base && !a.guessed && !b.guessed })
+	s.pieces = kept
 	return nil
 }
 
