@@ -223,7 +223,7 @@ func fillDisk(t *testing.T, q *spool.Queue, body int) (n int) {
 // healDisk sends bodies of a size until want messages are stored; the space of the deleted ones comes back while it does.
 func healDisk(t *testing.T, q *spool.Queue, body, want int) (n int) {
 	t.Helper()
-	for tries := 0; n < want && tries < 1_000_000; tries++ {
+	for deadline := time.Now().Add(time.Minute); n < want && time.Now().Before(deadline); {
 		_, err := q.Send(context.Background(), spool.Message{Body: make([]byte, body)})
 		switch {
 		case err == nil:

@@ -136,6 +136,27 @@ func TestReservePieces(t *testing.T) {
 	}
 }
 
+// TestReserveOfAFullDisk: what a disk has room for is what is free and what the log takes.
+func TestReserveOfAFullDisk(t *testing.T) {
+	files := newMemFS()
+	files.free = 1
+	l := openTest(t, "/spool", Options{files: files})
+	h := newHistory()
+	for range 40 {
+		if err := h.append(l, 1<<20); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(h.finish(l), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	l = openTest(t, "/spool", Options{files: files})
+	defer l.Close()
+	if least := int64(40<<20) / freeShare; l.reserveMost < least {
+		t.Errorf("each part of the reserve is of %d bytes at most, want %d", l.reserveMost, least)
+	}
+}
+
 // TestReserveFused: for a frame that no piece holds several become one.
 func TestReserveFused(t *testing.T) {
 	files := newMemFS()
