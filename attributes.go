@@ -50,8 +50,8 @@ func (q *Queue) Attributes(ctx context.Context) (Attributes, error) {
 }
 
 // Peek returns up to max of the oldest active messages, max in [1, MaxBatch], without changing anything: no lease, no
-// count, an empty Receipt and a zero VisibleAt. When there are none it returns none and no error. Like ReceiveBatch it
-// stops at MaxBatchBytes. Of messages that lie among many others, of which much is out of memory, each is as it was at some
+// count, an empty Receipt and a zero VisibleAt. When there are none it returns none and no error. It stops at MaxBatchBytes
+// as ReceiveBatch does. Of messages that lie among many others, of which much is out of memory, each is as it was at some
 // instant of the call. When a body cannot be read the others are returned together with ErrCorrupt.
 func (q *Queue) Peek(ctx context.Context, max int) ([]*Delivery, error) {
 	if err := q.enter(ctx); err != nil {
@@ -125,7 +125,7 @@ func (q *Queue) look(grants []grant, from uint64, max int) (_ []grant, next uint
 		st.refresh(b)
 		for off := b.active.next(0); off >= 0; off = b.active.next(off + 1) {
 			pl := st.cursor.get(&b.places, off)
-			if total += pl.size; len(grants) == max || total > MaxBatchBytes && len(grants) > 0 {
+			if total += content(pl.size); len(grants) == max || total > MaxBatchBytes && len(grants) > 0 {
 				return false
 			}
 			g := grant{seq: b.first() + uint64(off), pos: pl.pos, size: pl.size}

@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -212,10 +214,10 @@ func TestCase15Batches(t *testing.T) {
 func TestRuleReceiveBatchStopsAtMaxBatchBytes(t *testing.T) {
 	s := inMemory(t)
 	q := s.create("q", spool.Meta{MaxMessageSize: 16 << 20})
-	for i, size := range []int{8 << 20, 8 << 20, 1, 16 << 20, 1, 8 << 20, 8<<20 - 1} {
+	for i, size := range []int{8 << 20, 8 << 20, 1024, 16 << 20, 1024, 8 << 20, 8<<20 - 1024} {
 		m := spool.Message{Body: make([]byte, size)}
 		if i == 5 {
-			m.Attributes = map[string]string{"k": "v"} // two bytes
+			m.Attributes = map[string]string{"k": strings.Repeat("v", 1024)}
 		}
 		if _, err := q.Send(bg, m); err != nil {
 			t.Fatal(err)
@@ -231,6 +233,45 @@ func TestRuleReceiveBatchStopsAtMaxBatchBytes(t *testing.T) {
 		}
 	}
 	q.none()
+}
+
+// TestRuleLargestBatchComesBack: what one SendBatch takes comes in one Peek and one ReceiveBatch, however much the encoding of
+// its attributes adds.
+func TestRuleLargestBatchComesBack(t *testing.T) {
+	few := map[string]string{"k": "v"}
+	many := map[string]string{} // whose lengths take the most
+	for i := range 64 {
+		key := fmt.Sprintf("%0128d", i)
+		many[key] = key
+	}
+	for _, key := range slices.Sorted(maps.Keys(many))[:3] {
+		many[key] = strings.Repeat("v", 16<<10)
+	}
+	size := func(attrs map[string]string) (n int) {
+		for k, v := range attrs {
+			n += len(k) + len(v)
+		}
+		return n
+	}
+	for name, attrs := range map[string][2]map[string]string{"few": {nil, few}, "most": {many, many}} {
+		t.Run(name, func(t *testing.T) {
+			s := inMemory(t)
+			q := s.create("q", spool.Meta{MaxMessageSize: 8 << 20})
+			ms := make([]spool.Message, 2)
+			for i := range ms {
+				ms[i] = spool.Message{Body: make([]byte, 8<<20-size(attrs[i])), Attributes: attrs[i]}
+			}
+			if _, err := q.SendBatch(bg, ms); err != nil {
+				t.Fatal(err)
+			}
+			if ds, err := q.Peek(bg, 2); err != nil || len(ds) != 2 {
+				t.Errorf("Peek = %d messages, %v, want the 2 of the batch", len(ds), err)
+			}
+			if ds, err := q.ReceiveBatch(bg, 2); err != nil || len(ds) != 2 {
+				t.Errorf("ReceiveBatch = %d messages, %v, want the 2 of the batch", len(ds), err)
+			}
+		})
+	}
 }
 
 func TestCase16CancelledWait(t *testing.T) {

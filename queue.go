@@ -26,6 +26,11 @@ const (
 	maxAttributeBytes = 64 << 10
 )
 
+// attributeFraming is the most that their encoding adds to the keys and values of a message, in bytes: one for the number of
+// attributes, two for the length of each key and value, and one more for that of 16 KiB or more, which three can have where the
+// others have the 128 that take two.
+const attributeFraming = 1 + 2*2*maxAttributes + 3
+
 // A Message is what a producer sends.
 type Message struct {
 	Body       []byte            // 1 to Meta.MaxMessageSize bytes, any bytes; not kept after the call
@@ -379,7 +384,7 @@ func (q *Queue) take(grants []grant, max int, now, due int64, hiddenToo bool) (_
 			return grants, true
 		}
 		pl := q.st.cursor.get(&b.places, off)
-		if total += pl.size; total > MaxBatchBytes && len(grants) > 0 {
+		if total += content(pl.size); total > MaxBatchBytes && len(grants) > 0 {
 			break
 		}
 		nonce := q.spool.nonce()
@@ -391,13 +396,17 @@ func (q *Queue) take(grants []grant, max int, now, due int64, hiddenToo bool) (_
 	return grants, false
 }
 
-// contents are the bytes of content of messages.
+// contents is what messages count for MaxBatchBytes.
 func contents(grants []grant) (n int) {
 	for i := range grants {
-		n += grants[i].size
+		n += content(grants[i].size)
 	}
 	return n
 }
+
+// content is what a message counts for MaxBatchBytes in a receive: the least that its body and attributes may be. How many of
+// the bytes in its record are framing only the record tells, and what a SendBatch takes must come back at once.
+func content(size int) int { return max(1, size-attributeFraming) }
 
 // armNewest puts the ends of new leases on the wheel: after their receivers were woken. Caller holds mu.
 func (q *Queue) armNewest() {
