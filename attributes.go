@@ -83,7 +83,7 @@ func (q *Queue) Peek(ctx context.Context, max int) ([]*Delivery, error) {
 			bad = err
 			continue
 		}
-		d := new(Delivery)
+		d := &Delivery{queue: q}
 		m.deliver(d)
 		d.ID = messageID(q.id, m.epoch, g.seq)
 		d.FirstReceivedAt, d.Receives, d.Rewinds = instantTime(g.first), int(g.receives), int(g.rewinds)

@@ -77,6 +77,43 @@ func TestRulePrecedence(t *testing.T) {
 	})
 }
 
+// TestRulePrecedenceOfDeliveries: a delivery of Peek knows its queue, and a zero one the context.
+func TestRulePrecedenceOfDeliveries(t *testing.T) {
+	done, cancel := context.WithCancel(bg)
+	cancel()
+	verbs := func(d *spool.Delivery, ctx context.Context) map[string]error {
+		return map[string]error{"Delete": d.Delete(ctx), "Extend": d.Extend(ctx, sec), "Extend by 0": d.Extend(ctx, 0),
+			"Release": d.Release(ctx, 0)}
+	}
+	onEach(t, func(t *testing.T, s *caseSpool) {
+		q := s.create("q", spool.Meta{})
+		q.send("m")
+		ds, err := q.Peek(bg, 1)
+		if err != nil || len(ds) != 1 {
+			t.Fatalf("Peek = %d messages, %v, want 1", len(ds), err)
+		}
+		for name, d := range map[string]*spool.Delivery{"a peeked": ds[0], "a zero": {}} {
+			for verb, err := range verbs(d, done) {
+				wantErr(t, verb+" of "+name+" delivery with a done context", err, context.Canceled)
+			}
+			for verb, err := range verbs(d, bg) {
+				wantReason(t, verb+" of "+name+" delivery", err, spool.Malformed)
+			}
+		}
+		q.counts(1, 0, 0, 0)
+		if err := s.DeleteQueue(bg, "q"); err != nil {
+			t.Fatal(err)
+		}
+		for verb, err := range verbs(ds[0], bg) {
+			wantErr(t, verb+" of a peeked delivery of a deleted queue", err, spool.ErrQueueNotFound)
+		}
+		s.close()
+		for verb, err := range verbs(ds[0], done) {
+			wantErr(t, verb+" of a peeked delivery after Close", err, spool.ErrClosed)
+		}
+	})
+}
+
 func TestRuleDoneContextOfTheSpool(t *testing.T) {
 	onEach(t, func(t *testing.T, s *caseSpool) {
 		s.create("q", spool.Meta{})

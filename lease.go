@@ -233,7 +233,7 @@ func (q *Queue) ChangeVisibility(ctx context.Context, receipt string, d time.Dur
 // Delete deletes the message, as [Queue.Delete] does.
 func (m *Delivery) Delete(ctx context.Context) error {
 	if m.queue == nil {
-		return &ReceiptError{Malformed}
+		return malformed(ctx)
 	}
 	return m.queue.Delete(ctx, m.Receipt)
 }
@@ -243,18 +243,18 @@ func (m *Delivery) Extend(ctx context.Context, d time.Duration) error {
 	if d == 0 {
 		return m.Release(ctx, 0)
 	}
-	return m.change(func(q *Queue) (int64, error) { return q.extend(ctx, m.Receipt, d) })
+	return m.change(ctx, func(q *Queue) (int64, error) { return q.extend(ctx, m.Receipt, d) })
 }
 
 // Release gives the message back: active at once, or delayed for after, in [0, 365 days]. The receipt is Expired from
 // then on. It sets VisibleAt. A release ends a lease, so dead-letter rules are looked at.
 func (m *Delivery) Release(ctx context.Context, after time.Duration) error {
-	return m.change(func(q *Queue) (int64, error) { return q.giveBack(ctx, m.Receipt, after) })
+	return m.change(ctx, func(q *Queue) (int64, error) { return q.giveBack(ctx, m.Receipt, after) })
 }
 
-func (m *Delivery) change(f func(*Queue) (int64, error)) error {
+func (m *Delivery) change(ctx context.Context, f func(*Queue) (int64, error)) error {
 	if m.queue == nil {
-		return &ReceiptError{Malformed}
+		return malformed(ctx)
 	}
 	due, err := f(m.queue)
 	if err != nil {
@@ -264,6 +264,14 @@ func (m *Delivery) change(f func(*Queue) (int64, error)) error {
 	m.VisibleAt = instantTime(due)
 	m.queue.spool.stamps.Unlock()
 	return nil
+}
+
+// malformed is the answer to what is asked of a zero Delivery.
+func malformed(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return &ReceiptError{Malformed}
 }
 
 // extend moves the end of a lease to d from now and returns it.
