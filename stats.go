@@ -2,15 +2,16 @@ package spool
 
 import "time"
 
-// Stats tells what a spool occupies and does. Counts of work are since Open.
+// Stats tells what a spool occupies and does. Counts of work are since Open. LiveBytes and DeadBytes are estimates: of 1,024
+// messages in sequence of which some are gone the others count with the average of all.
 type Stats struct {
 	Queues int
 
 	Messages      int64 // active, inactive and delayed ones, and those whose send is under way
 	Rewindable    int64
-	LiveBytes     int64 // bodies and attributes of undeleted and rewindable messages, and 64 bytes for each
+	LiveBytes     int64 // about the bodies and attributes of undeleted and rewindable messages, and 64 bytes for each
 	LogBytes      int64 // log from the first byte that is kept to its end
-	DeadBytes     int64 // LogBytes without the records of live messages
+	DeadBytes     int64 // LogBytes without LiveBytes
 	DiskBytes     int64 // allocated for log, prepared segments and index
 	IndexBytes    int64 // the index's part of DiskBytes
 	MemoryBytes   int64 // an estimate of what blocks, entries and timers take, buffers included
