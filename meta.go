@@ -89,7 +89,8 @@ type Attributes struct {
 	NextDue time.Time // when the next delay or lease ends, leaving Retention aside; zero if there is none
 
 	// Sent, Received and Deleted count since the queue was created, across restarts. Sent leaves out arrivals of dead
-	// letters, Deleted leaves out purge, expiry and moves.
+	// letters, Deleted leaves out purge, expiry and moves. Received counts the leases given, also that of a message which a
+	// Purge took away before its Receive had read it.
 	Sent, Received, Deleted int64
 
 	CreatedAt, ModifiedAt time.Time // ModifiedAt moves when SetMeta succeeds
