@@ -296,6 +296,38 @@ func TestUnreadableIsNotReceived(t *testing.T) {
 	})
 }
 
+// TestUnreadableDeadLetter: a dead letter that cannot be read is tried again now and then, not once a second until its retention
+// ends, and moves when it can be read.
+func TestUnreadableDeadLetter(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		var rotten atomic.Bool
+		var tries atomic.Int64
+		log := &readLog{Log: memlog.New(memlog.Options{}), read: func() error {
+			if !rotten.Load() {
+				return nil
+			}
+			tries.Add(1)
+			return errRotten
+		}}
+		s := openOn(t, log, dir)
+		dead := s.create("dead", spool.Meta{})
+		q := s.create("q", spool.Meta{DeadLetter: &spool.DeadLetter{Queue: "dead", MaxReceives: 1}})
+		q.send("x")
+		q.receive("x", spool.Visibility(sec))
+		rotten.Store(true)
+		time.Sleep(time.Hour)
+		if n := tries.Load(); n < 2 || n > 100 {
+			t.Errorf("the move was tried %d times in an hour, want some, and 100 at most", n)
+		}
+		q.counts(0, 1, 0, 0)
+		rotten.Store(false)
+		time.Sleep(time.Minute)
+		q.counts(0, 0, 0, 0)
+		dead.receive("x")
+	})
+}
+
 // TestUnreadableAndReceivedAgain: a receive that finds its message unreadable when its lease is over takes nothing back: the
 // message is somebody else's by then.
 func TestUnreadableAndReceivedAgain(t *testing.T) {

@@ -9,9 +9,11 @@ import (
 	"github.com/spoolmq/spool/store"
 )
 
-// retryMove is how long a message is passed over whose move could not be made: its body cannot be read, or there is no
-// room.
-const retryMove = time.Second
+// How long a message is passed over whose move could not be made.
+const (
+	retryMove    = time.Second // there is no room
+	retryCorrupt = time.Minute // its body cannot be read, which seldom heals
+)
 
 // letter is a message on its way from its queue to the dead-letter queue.
 type letter struct {
@@ -21,8 +23,8 @@ type letter struct {
 	origin originRecord
 }
 
-// moveAll makes dead-letter moves, in the order in which they fell due, and waits until they have reached the spool's level. The messages are marked as
-// moving: nobody else touches them. No lock is held.
+// moveAll makes dead-letter moves, in the order in which they fell due, and waits until they have reached the spool's level.
+// The messages are marked as moving: nobody else touches them. No lock is held.
 //
 //	step                                     dies here: after the next Open
 //	1 read the body, take room, no lock      in the source
@@ -66,8 +68,11 @@ func (s *Spool) moveOne(q *Queue, seq uint64) (pos store.Position, ok bool) {
 	}
 	if !ok {
 		again := int64(retryMove)
-		if s.broken() != nil { // a spool that has stopped tries nothing again
+		switch {
+		case s.broken() != nil: // a spool that has stopped tries nothing again
 			again, err = never, nil
+		case errors.Is(err, ErrCorrupt):
+			again = int64(retryCorrupt)
 		}
 		q.hold()
 		now := s.now()
