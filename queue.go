@@ -182,7 +182,7 @@ func (q *Queue) admit(n int64, purse store.Purse) (now int64, err error) {
 func (q *Queue) lockCalm() (now int64, calm bool) {
 	q.hold()
 	now = q.spool.now()
-	for more := true; more && (q.st.wake() <= now || q.inMotion() || len(q.st.wanted) > 0); {
+	for more := true; more && q.behind(now); {
 		if len(q.st.wanted) == 0 {
 			more = q.st.advance(now)
 		}
@@ -219,7 +219,7 @@ func (q *Queue) dueFeeder(now int64) *Queue {
 // reached their level, when it returns. Caller holds mu.
 func (q *Queue) settle() (now int64) {
 	now = q.spool.now()
-	for q.st.wake() <= now || q.inMotion() || len(q.st.wanted) > 0 {
+	for q.behind(now) {
 		if len(q.st.wanted) > 0 && !q.pageIn(true) {
 			break
 		}
@@ -254,6 +254,12 @@ func (q *Queue) makeMoves() {
 // inMotion tells whether dead letters are on their way: marked, or recorded and not yet visible where they go. Caller
 // holds mu.
 func (q *Queue) inMotion() bool { return q.movers > 0 || q.st.count[moving] > 0 }
+
+// behind tells whether what is due at an instant has yet to be taken into account: whether there is something to settle. Caller
+// holds mu.
+func (q *Queue) behind(now int64) bool {
+	return q.st.wake() <= now || q.inMotion() || len(q.st.wanted) > 0
+}
 
 // yield lets others have mu. Caller holds mu.
 func (q *Queue) yield(now int64) {

@@ -88,7 +88,7 @@ func (q *Queue) replace(seen *Meta, meta Meta, need int64) (pos store.Position, 
 	q.hold()
 	now := s.now()
 	defer q.unlock(now)
-	if q.dropped.Load() || q.meta.Load() != seen || q.st.wake() <= now || q.inMotion() || len(q.st.wanted) > 0 {
+	if q.dropped.Load() || q.meta.Load() != seen || q.behind(now) {
 		return 0, false, nil
 	}
 	if meta.Rewind != q.st.meta.Rewind && !q.st.settledEdge(q.st.narrowed(meta, now)+1) {

@@ -477,7 +477,7 @@ func (s *Spool) remove(name string, need int64) (pos store.Position, q *Queue, e
 	}
 	q.hold()
 	now := s.now()
-	if q.target != nil && (q.st.wake() <= now || q.inMotion() || len(q.st.wanted) > 0) {
+	if q.target != nil && q.behind(now) {
 		q.unlock(now)
 		return 0, q, nil
 	}
