@@ -194,8 +194,8 @@ func (q *Queue) holder(c claim) (*block, int, delivery, error) {
 	return b, off, d, nil
 }
 
-// standing says why a receipt does not hold a message, or "" when it does. Nonces rise with every delivery and rewind. Of a message
-// that was received again or rewound since only the spool's memory may still know that this receipt has deleted it.
+// standing says why a receipt does not hold a message, or "" when it does. Nonces rise with every delivery and rewind. Of a
+// message that was received again or rewound since only the spool's memory may still know that this receipt has deleted it.
 func (q *Queue) standing(b *block, off int, d delivery) Reason {
 	k, e := b.kind(off), b.entry(off)
 	switch {
