@@ -68,9 +68,9 @@ func decodeStub(d *decoder, b *block) (now bool) {
 //	        are there: nonce zz, due zz, first zz, base zz (the difference to due, when that is there), receives uv,
 //	        rewinds uv
 //
-// Without bit 7 a message with a nonce has been received once, one without never, and neither was rewound. Hidden messages are active or delayed here and moving
-// ones leased until the instant at which the block was saved: a checkpoint counts only when the log before it is synced,
-// and a move that was not recorded is due again.
+// Without bit 7 a message with a nonce has been received once, one without never, and neither was rewound. Hidden messages are
+// active or delayed here and moving ones leased until the instant at which the block was saved: a checkpoint counts only when
+// the log before it is synced, and a move that was not recorded is due again.
 const (
 	tagKind  = 7
 	tagNonce = 1 << 3
