@@ -290,8 +290,8 @@ const usualGap = 40
 const maxMoved = 64
 
 // places tell where the messages of a block lie, how large they are and when they were sent, delta-coded: one byte for a
-// message like the one before it in its batch, two to five for others. What is coded stays as it is; a message that the cleaner moves, or that replay learns of after those
-// behind it, stands in a side list that counts first.
+// message like the one before it in its batch, two to five for others. What is coded stays as it is; a message that the
+// cleaner moves, or that replay learns of after those behind it, stands in a side list that counts first.
 //
 // Invariant: EnqueuedAt does not decrease with the offset. A real message has content, so a size of 0 is a message that
 // was left out.

@@ -25,8 +25,8 @@ const (
 )
 
 // A keeper does what no call waits for: it makes written frames stable within store.BackgroundSync, writes the side
-// file, checkpoints, cleans the log, and gives dead segments back. Two goroutines, so that a long checkpoint does not hold a sync up;
-// both sleep while nothing changes.
+// file, checkpoints, cleans the log, and gives dead segments back. Two goroutines, so that a long checkpoint does not hold
+// a sync up; both sleep while nothing changes.
 type keeper struct {
 	spool *Spool
 	shelf *shelf // nil = no index; used by the checkpointing goroutine only, and by Open and Close

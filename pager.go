@@ -42,7 +42,7 @@ type pager struct {
 	stuck atomic.Int32 // nothing can be put out, and why: calls do not wait for it; 0 = it can
 
 	mu      sync.Mutex
-	reading int64     // guarded by mu; bytes of blocks that are being read. Bound: two portions, and a portion for each impatient caller
+	reading int64     // guarded by mu; bytes of blocks being read. Bound: two portions, and one for each impatient caller
 	read    sync.Cond // with mu; it has become less
 }
 

@@ -34,7 +34,7 @@ type Report struct {
 	Lost        []LostMessage `json:"lost,omitempty"` // messages known to be lost, the first 1,000; only after a repair
 	LostCount   int64         `json:"lostCount"`
 	Notes       []string      `json:"notes,omitempty"` // what else a repair could not keep, in words; at most 100
-	Kept        string        `json:"kept,omitempty"`  // where the damaged original is, when the repaired spool has taken its place
+	Kept        string        `json:"kept,omitempty"`  // where the damaged original is, when the repaired one has its place
 }
 
 // A QueueReport has a queue's messages by their recorded state: what has fallen due since the last record is not taken

@@ -59,8 +59,8 @@ func (s *span) record(pos store.Position) (store.Record, bool) {
 	return r, err == nil && r.Verify() == nil
 }
 
-// fetch returns the message of the first grant: what was given with it, or what is read, from a span if there is one. What is not whole there is read by itself: then
-// it is known where the damage is, or that the message has moved.
+// fetch returns the message of the first grant: what was given with it, or what is read, from a span if there is one. What is
+// not whole there is read by itself: then it is known where the damage is, or that the message has moved.
 func (q *Queue) fetch(near *span, grants []grant) (stored, error) {
 	g := &grants[0]
 	if g.message != nil {

@@ -30,8 +30,12 @@ const (
 type Durability uint8
 
 const (
-	Fsync   Durability = iota // it survives power loss; group commit makes it cheap
-	Written                   // it survives the death of the process; fsynced in the background at least once a second: a power loss takes at most the last second, and what is left is a prefix
+	// Fsync: it survives power loss; group commit makes it cheap.
+	Fsync Durability = iota
+
+	// Written: it survives the death of the process. The log is fsynced in the background at least once a second: a power loss
+	// takes at most the last second, and what is left is a prefix.
+	Written
 )
 
 // An Option sets up a spool at Open or OpenMemory.

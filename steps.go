@@ -39,7 +39,7 @@ const (
 	stepIndexBelieved   = "index:believed"   // it has a checkpoint, and its marker, durably
 
 	stepMoveRead     = "move:read"     // a dead letter is read and has its room
-	stepMoveRecorded = "move:recorded" // DEADLETTER is in the open frame; the letter is hidden in the target, counted in the source
+	stepMoveRecorded = "move:recorded" // DEADLETTER is in the open frame; it is hidden in the target, counted in the source
 	stepMoveMade     = "move:made"     // it is gone from the source
 	stepMoveDone     = "move:done"     // it has reached the spool's level, nobody knows
 
