@@ -116,6 +116,7 @@ func (l *Log) fuse(n int64, all bool) (*segment, error) {
 	}
 	piece, err := l.create(size-overhead, false)
 	if err != nil && noSpace(err) {
+		l.fillReserve()
 		return nil, nil
 	}
 	if err != nil {
@@ -164,9 +165,22 @@ func (l *Log) lacking() bool {
 }
 
 // fillReserve takes space for what the reserve lacks, as far as there is some. Caller holds space.mu.
-func (l *Log) fillReserve() {
+func (l *Log) fillReserve() { l.fillReserveWhile(func() bool { return true }) }
+
+// fillReserveAside is fillReserve that goes on later when a call waits for space.
+func (l *Log) fillReserveAside() {
+	l.fillReserveWhile(func() bool {
+		wanted := l.space.waiting.Load() > 0
+		if wanted {
+			l.space.wake()
+		}
+		return !wanted
+	})
+}
+
+func (l *Log) fillReserveWhile(more func() bool) {
 	tight := false
-	for l.reserveMost > 0 && l.usable() == nil && l.lacking() {
+	for l.reserveMost > 0 && l.usable() == nil && l.lacking() && more() {
 		size := int64(largePiece)
 		if tight || l.reserved() < largePiece {
 			size = smallPiece

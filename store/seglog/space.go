@@ -79,7 +79,7 @@ func (l *Log) tend() {
 			l.reclaim()
 			l.prepareAhead()
 			l.space.mu.Lock()
-			l.fillReserve()
+			l.fillReserveAside()
 			l.space.mu.Unlock()
 		}
 		again, err := l.thinSpares()
