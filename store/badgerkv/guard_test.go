@@ -171,6 +171,9 @@ func TestDescriptors(t *testing.T) {
 	if !strings.Contains(out, "file descriptors free of 40, 64 needed") || !strings.HasSuffix(out, "\n<nil>\n") {
 		t.Errorf("Apply with 40 descriptors, then with many: %s, want an error and nil", out)
 	}
+	if out = runChild(t, "sync without descriptors", t.TempDir()); out != "true\n<nil>\n<nil>\n" {
+		t.Errorf("Sync without a descriptor, then with many, and what is there after: %s, want a want of space, and all", out)
+	}
 }
 
 // largeBatch has n bytes of values in it.
@@ -266,6 +269,29 @@ func init() {
 			fmt.Print("plain: ", err)
 		}
 		return nil
+	}
+	childTasks["sync without descriptors"] = func(args []string) error {
+		ix, err := Open(args[0], Options{})
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(ix.Apply(largeBatch(1<<20)), limitDescriptors(3)); err != nil {
+			return err
+		}
+		fmt.Println(errors.Is(ix.Sync(), store.ErrNoSpace))
+		if err := limitDescriptors(1000); err != nil {
+			return err
+		}
+		fmt.Println(ix.Sync())
+		if err := ix.Close(); err != nil {
+			return err
+		}
+		if ix, err = Open(args[0], Options{}); err != nil {
+			return err
+		}
+		_, err = ix.Get(largeBatch(1 << 20)[0].Key)
+		fmt.Println(err)
+		return ix.Close()
 	}
 	childTasks["descriptors later"] = func(args []string) error {
 		few, err := strconv.Atoi(args[1])

@@ -31,6 +31,9 @@ func lockDir(dir string) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
+// noDescriptors tells whether a file could not be opened because others are.
+func noDescriptors(err error) bool { return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) }
+
 // requireDescriptors makes sure that n more files can be opened: a compaction that cannot create its table loses keys.
 func requireDescriptors(n int) error {
 	var limit unix.Rlimit

@@ -6,10 +6,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/spoolmq/spool/store"
 )
 
-// Sync returns nil when everything applied before is on stable storage. An error fails the index: a sync is never tried
-// twice.
+// Sync returns nil when everything applied before is on stable storage. Without a descriptor it answers store.ErrNoSpace, and
+// may be called again. Any other error fails the index: a sync that has failed is never tried twice.
 //
 // Badger's own Sync covers the memtable in use. After a switch of memtables the log of the previous one has been written
 // but not synced, until it has become a table; so all logs are synced here through descriptors of our own, which takes in
@@ -26,7 +28,9 @@ func (ix *Index) Sync() error {
 	if version == ix.sealed {
 		return nil
 	}
-	if err := ix.flush(version); err != nil {
+	if err := ix.flush(version); err != nil && noDescriptors(err) && ix.health.err() == nil {
+		return fmt.Errorf("badgerkv: sync: %w: %w", store.ErrNoSpace, err)
+	} else if err != nil {
 		return ix.health.fail(fmt.Errorf("badgerkv: index failed: sync: %w", err))
 	}
 	ix.sealed = version

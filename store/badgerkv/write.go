@@ -11,8 +11,8 @@ import (
 )
 
 // Apply makes all changes of the batch, in transactions of about 256 KB, one after the other: what a crash leaves is a
-// prefix of them. An error other than store.ErrNoSpace and that of a change outside the limits, or of too few descriptors,
-// which are found before anything is applied, fails the index. After ErrNoSpace a prefix may have been applied. Once for
+// prefix of them. An error other than store.ErrNoSpace, which too few descriptors are too, and that of a change outside the
+// limits, found before anything is applied, fails the index. After ErrNoSpace a prefix may have been applied. Once for
 // every few MB that stay in Badger it takes as long as merging what Badger holds does, some 10 ms a MB.
 func (ix *Index) Apply(batch []store.Change) error {
 	if err := ix.enter(); err != nil {
@@ -41,7 +41,7 @@ func (ix *Index) checkDescriptors(batch []store.Change) error {
 		return nil
 	}
 	if err := requireDescriptors(descriptorReserve); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", store.ErrNoSpace, err) // it passes
 	}
 	ix.written = 0
 	return nil
