@@ -10,14 +10,14 @@ import (
 )
 
 // filled waits until the reserve is as large as it is to be, and returns its bytes.
-func (l *Log) filled(t *testing.T) (have int64) {
+func (l *Log) filled(t *testing.T) int64 {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
-		if have = l.reserved(); !l.lacking() {
-			return have
+		if !l.lacking() {
+			return l.reserved()
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the reserve stays at %d bytes", have)
+			t.Fatalf("the reserve stays at %d bytes", l.reserved())
 		}
 	}
 }
