@@ -22,6 +22,16 @@ func (l *Log) filled(t *testing.T) int64 {
 	}
 }
 
+// addPiece adds a piece to the reserve. Caller holds space.mu.
+func (l *Log) addPiece(t *testing.T, size int64) {
+	t.Helper()
+	s, err := l.create(size-overhead, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.enlarge(s)
+}
+
 // TestReserve: on a full disk Grow takes nothing from the reserve, Draw takes three quarters of the shared part, also after an
 // Open, and the cleaner the rest; when there is space again a piece that was not used goes back and everybody is served.
 func TestReserve(t *testing.T) {
@@ -196,11 +206,7 @@ func TestReserveOwnFirst(t *testing.T) {
 	}
 	all, shared := l.reserveTarget()
 	for l.lacking() {
-		s, err := l.create(smallPiece-overhead, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		l.enlarge(s)
+		l.addPiece(t, smallPiece)
 		if want := max(0, l.reserved()-(all-shared)); l.segs.shared != want {
 			t.Fatalf("%d of %d bytes are shared, want %d", l.segs.shared, l.reserved(), want)
 		}
@@ -218,13 +224,7 @@ func TestReserveSmallest(t *testing.T) {
 	l.space.mu.Lock()
 	defer l.space.mu.Unlock()
 	for _, size := range []int64{largePiece, smallPiece, largePiece} {
-		s, err := l.create(size-overhead, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		l.segs.mu.Lock()
-		l.segs.reserve = append(l.segs.reserve, s)
-		l.segs.mu.Unlock()
+		l.addPiece(t, size)
 	}
 	for _, n := range []int64{1, smallPiece} {
 		want := map[int64]int64{1: smallPiece, smallPiece: largePiece}[n]
