@@ -455,9 +455,9 @@ func TestGatheringLeaderWrites(t *testing.T) {
 				}
 			}})
 			answered := make(chan error, 10)
-			calls := 0
+			var calls atomic.Int64 // one more when a frame is written, which may be after held is closed
 			call := func(level store.Level, turns int) {
-				calls++
+				calls.Add(1)
 				go func() {
 					for range turns {
 						runtime.Gosched()
@@ -488,7 +488,7 @@ func TestGatheringLeaderWrites(t *testing.T) {
 				gathered++
 			}
 			close(held)
-			for range calls {
+			for n := int64(0); n < calls.Load(); n++ {
 				if err := <-answered; err != nil {
 					t.Error(err)
 				}
