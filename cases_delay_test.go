@@ -2,6 +2,7 @@ package spool_test
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"sort"
@@ -103,15 +104,23 @@ func TestRuleDelayOfTheQueue(t *testing.T) {
 func TestCase28ManyDelayed(t *testing.T) {
 	s := inMemory(t)
 	q := s.create("q", spool.Meta{})
+	quickest := func() time.Duration { // of a few, so that what else the machine does counts little
+		best := time.Duration(math.MaxInt64)
+		for range 5 {
+			start := time.Now()
+			for range 500 {
+				q.sendDelete("m")
+			}
+			best = min(best, time.Since(start))
+		}
+		return best
+	}
 	const n = 100_000
+	alone := quickest()
 	sendMany(q, n, time.Hour)
 	q.counts(0, 0, n, 0)
-	start := time.Now()
-	for range 2000 {
-		q.sendDelete("m")
-	}
-	if took := time.Since(start); took > sec {
-		t.Errorf("2,000 messages beside %d delayed ones took %v, want well under a second", n, took)
+	if beside := quickest(); beside > 8*alone {
+		t.Errorf("500 messages beside %d delayed ones took %v, alone %v", n, beside, alone)
 	}
 }
 
