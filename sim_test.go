@@ -549,8 +549,8 @@ func (sim *simulation) find(q *simQueue) {
 			here = i
 		}
 	}
-	for i, e := range earlier {
-		if err == nil && here < 0 && e.created.IsZero() { // its making was never answered
+	for i, e := range slices.Backward(earlier) {
+		if err == nil && here < 0 && e.created.IsZero() { // its making was never answered; an older one has been missing before
 			here = i
 			earlier[i].created = a.CreatedAt
 		}
