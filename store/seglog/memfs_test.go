@@ -70,6 +70,13 @@ func (f *memFS) setFullBut() {
 	f.regains = true
 }
 
+// regaining tells whether the disk has been full since setFullBut.
+func (f *memFS) regaining() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.regains
+}
+
 func newMemFS() *memFS {
 	root := &memNode{dir: true}
 	return &memFS{entries: map[string]*memNode{"/": root}, durable: map[string]*memNode{"/": root}}

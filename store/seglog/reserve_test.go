@@ -3,6 +3,7 @@ package seglog
 import (
 	"errors"
 	"runtime"
+	"syscall"
 	"testing"
 	"time"
 
@@ -190,6 +191,44 @@ func TestReserveFused(t *testing.T) {
 		t.Errorf("Grow when there is space again = %v; room of %d, and somebody counts on %d", err, l.Room(), n)
 	}
 	l.knowsAll(t, files)
+}
+
+// TestReserveFusedFault: whoever fails to make one piece of several says why, and what somebody else has left of the space
+// goes back into the reserve.
+func TestReserveFusedFault(t *testing.T) {
+	for _, c := range []struct {
+		op        string
+		err, want error
+	}{
+		{"remove", syscall.EIO, syscall.EIO},
+		{"allocate", syscall.EIO, syscall.EIO},
+		{"allocate", syscall.ENOSPC, store.ErrNoSpace},
+	} {
+		files := newMemFS()
+		removed, failed := false, false
+		faulty := &faultFS{vfs: files, fault: func(_ int, op string) error {
+			if !files.regaining() || failed {
+				return nil
+			}
+			removed = removed || op == "remove"
+			if failed = removed && op == c.op; failed {
+				return c.err
+			}
+			return nil
+		}}
+		l := openTest(t, "/spool", Options{files: faulty})
+		had := l.filled(t)
+		files.setFullBut()
+		fill(t, l)
+		err := l.Draw(largePiece+smallPiece/2, true)
+		if !errors.Is(err, c.want) || !failed {
+			t.Errorf("%v at %s: Draw = %v, want %v; met %t", c.err, c.op, err, c.want, failed)
+		}
+		if got := l.reserved(); c.want == store.ErrNoSpace && got != had {
+			t.Errorf("%v at %s: a reserve of %d bytes, want the %d of before", c.err, c.op, got, had)
+		}
+		closeDead(l)
+	}
 }
 
 // TestReserveOwnFirst: when space comes back, who makes room has its part of the reserve before others have theirs.
