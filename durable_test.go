@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -434,6 +435,37 @@ func (l *fullLog) Grow(n int64) error {
 		return fmt.Errorf("grow by %d: %w", n, store.ErrNoSpace)
 	}
 	return l.Log.Grow(n)
+}
+
+// A meagreLog is a fullLog that tells how much the cleaner may have of the reserve.
+type meagreLog struct {
+	*fullLog
+	left int64
+}
+
+func (l *meagreLog) Left() int64 { return l.left }
+
+// TestCleanFull: on a full disk the cleaner begins with a segment only when the reserve has enough for all of it that is live.
+func TestCleanFull(t *testing.T) {
+	for _, left := range []int64{100 << 10, 1 << 30} {
+		log := &meagreLog{fullLog: &fullLog{Log: memlog.New(memlog.Options{SegmentSize: 600 << 10})}, left: left}
+		c := openOn(t, log, t.TempDir(), spool.WithSlack(1<<40), spool.WithDurability(spool.Written))
+		q := c.create("q", spool.Meta{})
+		for len(log.Boundaries()) < 2 {
+			q.send(strings.Repeat("x", 50_000))
+		}
+		log.full.Store(true)
+		end := log.End()
+		err := c.Clean()
+		if left < 600<<10 {
+			if !errors.Is(err, spool.ErrNoSpace) || log.Start() != 0 || log.End() != end {
+				t.Errorf("%d bytes left: Clean = %v, the log from %d to %d; want nothing done, to %d", left, err, log.Start(), log.End(), end)
+			}
+		} else if err != nil || log.Start() == 0 {
+			t.Errorf("%d bytes left: Clean = %v, the log begins at %d", left, err, log.Start())
+		}
+		log.full.Store(false)
+	}
 }
 
 // TestFullVerbs: on a full disk what stores more is refused, and has stored nothing; what stores less goes on; a dead-letter
