@@ -107,8 +107,14 @@ func (c *checkup) rebuild(dir string) error {
 		return err
 	}
 	defaults.step.at(stepRepairBegun)
+	end, err := c.survey.Check()
+	if errors.Is(err, store.ErrCorrupt) {
+		end, err = math.MaxUint64, nil
+	}
 	m := newMender(c, out)
-	err = c.read(math.MaxUint64, m.record)
+	if err == nil {
+		err = c.read(end, m.record)
+	}
 	defaults.step.at(stepRepairCopied)
 	if err == nil {
 		err = m.finish()
