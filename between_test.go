@@ -297,7 +297,7 @@ func TestUnreadableIsNotReceived(t *testing.T) {
 }
 
 // TestUnreadableDeadLetter: a dead letter that cannot be read is tried again now and then, not once a second until its retention
-// ends, and moves when it can be read.
+// ends, and moves when it can be read. A receive that finds nothing else says so, once for each try.
 func TestUnreadableDeadLetter(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -319,6 +319,10 @@ func TestUnreadableDeadLetter(t *testing.T) {
 		time.Sleep(time.Hour)
 		if n := tries.Load(); n < 2 || n > 100 {
 			t.Errorf("the move was tried %d times in an hour, want some, and 100 at most", n)
+		}
+		for _, want := range []error{spool.ErrCorrupt, spool.ErrNoMessage} {
+			_, err := q.Receive(bg, spool.Wait(0))
+			wantErr(t, "Receive beside a dead letter that cannot be read", err, want)
 		}
 		q.counts(0, 1, 0, 0)
 		rotten.Store(false)

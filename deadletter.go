@@ -77,6 +77,12 @@ func (s *Spool) moveOne(q *Queue, seq uint64) (pos store.Position, ok bool) {
 		q.hold()
 		now := s.now()
 		q.st.stay(seq, after(now, again))
+		switch {
+		case errors.Is(err, store.ErrNoSpace):
+			q.st.noRoom = after(now, again)
+		case errors.Is(err, ErrCorrupt):
+			q.rotten = err
+		}
 		q.unlock(now)
 		if err != nil && !errors.Is(err, store.ErrGone) {
 			s.log.Warn("dead-letter move put off", "queue", q.name, "error", err)

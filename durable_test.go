@@ -522,6 +522,7 @@ func TestFullVerbs(t *testing.T) {
 			}
 		}
 		time.Sleep(10 * sec)
+		wantErr(t, "DeleteQueue while a dead letter waits for room", c.DeleteQueue(bg, "q"), spool.ErrNoSpace)
 		q.counts(0, 1, 0, 0)
 		dead.counts(0, 0, 0, 0)
 		log.full.Store(false)
@@ -531,7 +532,9 @@ func TestFullVerbs(t *testing.T) {
 			}
 		}
 		time.Sleep(2 * sec)
-		q.counts(0, 0, 0, 0)
+		if err := c.DeleteQueue(bg, "q"); err != nil {
+			t.Errorf("DeleteQueue when no dead letter waits any more = %v", err)
+		}
 		dead.counts(1, 0, 0, 0)
 	})
 }

@@ -93,7 +93,8 @@ func applyOptions(opts []ReceiveOption) (o receiveOptions, err error) {
 // deleted. When there is none it waits, first come first served, and answers ErrNoMessage when the wait is over. A
 // context that ends while it waits is answered with the context's error and takes no message.
 //
-// A message whose body cannot be read any more answers ErrCorrupt to one call; it is then passed over for that lease.
+// A message whose body cannot be read any more answers ErrCorrupt to one call; it is then passed over for that lease. One that
+// is to go to the dead-letter queue stays, and once a minute a call that finds nothing else answers ErrCorrupt.
 func (q *Queue) Receive(ctx context.Context, opts ...ReceiveOption) (*Delivery, error) {
 	var one [1]*Delivery
 	ds, err := q.receiveMany(ctx, one[:0], 1, opts)
@@ -129,6 +130,9 @@ func (q *Queue) receiveMany(ctx context.Context, to []*Delivery, max int, opts [
 	for {
 		var one [1]grant // most receives need no more
 		grants, pos, err := q.acquire(ctx, one[:0], max, &o)
+		if err == ErrNoMessage {
+			err = cmp.Or(q.takeRotten(), err)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -137,6 +141,15 @@ func (q *Queue) receiveMany(ctx context.Context, to []*Delivery, max int, opts [
 			return ds, err
 		}
 	}
+}
+
+// takeRotten returns what a dead-letter move has met and no call has answered.
+func (q *Queue) takeRotten() error {
+	q.hold()
+	defer q.mu.Unlock()
+	err := q.rotten
+	q.rotten = nil
+	return err
 }
 
 func checkMax(max int) error {

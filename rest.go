@@ -10,6 +10,7 @@ type desk struct {
 	shelving bool          // a checkpoint of this queue is under way
 	movers   int           // callers in makeMoves
 	moved    sync.Cond     // with mu; a move has ended
+	rotten   error         // of a dead letter that cannot be read, until a receive has answered it
 	scratch  encoder       // scratch
 	receive  receiveRecord // scratch
 	erasing  []erased      // scratch

@@ -429,7 +429,8 @@ func (s *Spool) list() []*Queue {
 
 // DeleteQueue deletes a queue with everything in it. Receivers that wait get ErrQueueNotFound, as every later call of the
 // Queue does. A queue that another one names as its dead-letter queue is refused with ErrInvalidArgument. Messages of which a
-// rule has said by now that they go to a dead-letter queue go there first.
+// rule has said by now that they go to a dead-letter queue go there first; while they wait for room the answer is ErrNoSpace,
+// and [Queue.Purge] gives them up.
 //
 //	step                                     dies here: after the next Open
 //	1 take room (delete:admitted)            the queue with everything in it
@@ -484,6 +485,10 @@ func (s *Spool) remove(name string, need int64) (pos store.Position, q *Queue, e
 	if q.target != nil && q.behind(now) {
 		q.unlock(now)
 		return 0, q, nil
+	}
+	if q.target != nil && q.st.noRoom > now {
+		q.unlock(now)
+		return 0, nil, fmt.Errorf("%w: messages of %s wait for room in %s", ErrNoSpace, valueText(q.name), valueText(q.target.name))
 	}
 	s.bind(q, nil)
 	s.commit.Begin()

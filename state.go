@@ -69,6 +69,7 @@ type stock struct {
 	bytes    int64      // of bodies
 	moves    []move     // messages that have become moving; the caller takes and makes them. Bound: stepSize
 	arriving int64      // pending messages that are dead letters of other queues
+	noRoom   int64      // ns; until then a message may stay because there was no room for it in the dead-letter queue
 }
 
 func newStock() *stock { return &stock{expireAt: never, fadeAt: never, ageAt: never} }
