@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"syscall"
 
 	"github.com/spoolmq/spool/store"
 )
@@ -121,7 +120,7 @@ func (l *Log) reclaim() {
 	l.segs.mu.Unlock()
 	for i, s := range free {
 		err := l.giveUp(s)
-		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+		if noDescriptors(err) {
 			l.segs.mu.Lock()
 			l.segs.retired = append(l.segs.retired, free[i:]...) // no fault of the disk: the next Drop tries again
 			l.segs.mu.Unlock()

@@ -95,6 +95,13 @@ func (f *faultFS) SyncDir(dir string) error {
 	return f.vfs.SyncDir(dir)
 }
 
+func (f *faultFS) Writable(dir string) error {
+	if err := f.at("access"); err != nil {
+		return err
+	}
+	return f.vfs.Writable(dir)
+}
+
 func (f *faultFS) Free(dir string) (int64, error) {
 	if err := f.at("free"); err != nil {
 		return 0, err

@@ -278,6 +278,8 @@ func (m *memFS) SyncDir(dir string) error {
 	return nil
 }
 
+func (m *memFS) Writable(string) error { return nil }
+
 func (m *memFS) Free(string) (int64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -64,6 +64,11 @@ func openLocked(dir string, o Options, lock io.Closer) (*Log, error) {
 			return nil, err
 		}
 	}
+	for _, d := range []string{dir, filepath.Join(dir, logName)} {
+		if err := o.files.Writable(d); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
 	who, err := readIdentity(o.files, dir)
 	if err != nil {
 		return nil, err

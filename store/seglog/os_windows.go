@@ -18,6 +18,9 @@ func allocate(f *os.File, size int64) error { return writeZeros(f, 0, size) }
 // syncDir does nothing: NTFS journals directory entries, and directories cannot be flushed.
 func syncDir(string) error { return nil }
 
+// writable does not look: what may be done in a directory is not told by its mode.
+func writable(string) error { return nil }
+
 // freeSpace returns how many bytes this process may still take.
 func freeSpace(dir string) (int64, error) {
 	name, err := windows.UTF16PtrFromString(dir)

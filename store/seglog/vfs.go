@@ -22,6 +22,7 @@ type vfs interface {
 	Stat(name string) (fs.FileInfo, error)
 	List(dir string) ([]fs.DirEntry, error)
 	SyncDir(dir string) error            // what was created, renamed and removed in dir survives power loss
+	Writable(dir string) error           // nil when files can be made and removed in dir, as far as permissions go
 	Free(dir string) (int64, error)      // bytes that an unprivileged process may still take
 	Lock(name string) (io.Closer, error) // store.ErrLocked when another holder has it
 }
@@ -53,6 +54,7 @@ func (osFS) Rename(from, to string) error           { return os.Rename(from, to)
 func (osFS) Stat(name string) (fs.FileInfo, error)  { return os.Stat(name) }
 func (osFS) List(dir string) ([]fs.DirEntry, error) { return os.ReadDir(dir) }
 func (osFS) SyncDir(dir string) error               { return syncDir(dir) }
+func (osFS) Writable(dir string) error              { return writable(dir) }
 func (osFS) Free(dir string) (int64, error)         { return freeSpace(dir) }
 
 // Lock takes the lock file and writes the pid into it, for the error that the next process gets.
