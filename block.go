@@ -71,6 +71,9 @@ type entry struct {
 	kind     kind
 }
 
+// timed tells whether a lease or a delay ends.
+func (e *entry) timed() bool { return e.kind == inactive || e.kind == delayed }
+
 // voided is set in the nonce of a message whose latest lease is over though it is inactive again: its move to the
 // dead-letter queue waits. The receipt of that lease works no more.
 const voided = 1 << 63
@@ -129,6 +132,7 @@ type shelved struct {
 	included   store.Position        // replay skips older records: they are in it
 	generation uint64                // of the bits and entries there
 	count      [rewindable + 1]int16 // of the bits and entries there
+	spilled    bool                  // the replay of the last Open has saved the places
 }
 
 func (b *block) first() uint64 { return b.number << blockBits }

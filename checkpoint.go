@@ -106,7 +106,7 @@ func (k *keeper) writeCheckpoint(deadline time.Time) error {
 			return fmt.Errorf("%w: %w", errSuspended, err)
 		}
 	}
-	if err := k.prepare(); err != nil {
+	if err := sh.prepare(s.knownQueues); err != nil {
 		return err
 	}
 	from := s.commit.Boundary()
@@ -180,14 +180,14 @@ func (k *keeper) settle() error {
 }
 
 // prepare makes the index ready for records: it has room, and nothing of an earlier life that they might be taken for.
-func (k *keeper) prepare() error {
-	if err := k.shelf.index.Apply(nil); errors.Is(err, store.ErrNoSpace) {
+func (sh *shelf) prepare(known func() map[uint32]*Queue) error {
+	if err := sh.index.Apply(nil); errors.Is(err, store.ErrNoSpace) {
 		return fmt.Errorf("%w: %w", errSuspended, err)
 	}
-	if err := k.tidyIndex(); err != nil {
+	if err := sh.tidy(known); err != nil {
 		return err
 	}
-	return errors.Join(k.shelf.flush(), k.shelf.sweep())
+	return errors.Join(sh.flush(), sh.sweep())
 }
 
 type shelvedQueue struct {
@@ -269,36 +269,33 @@ func (k *keeper) shelveBlocks(q *Queue, numbers []uint64) error {
 			continue
 		}
 		q.st.refresh(b)
-		if b.saved.state > 0 {
-			sh.discard(key(keyState, uint64(q.id), number, b.saved.state))
-		}
-		e := make(encoder, 0, 300+10*len(b.entries))
-		b.away.due = encodeState(&e, b, now)
-		changes = append(changes, store.Change{Key: key(keyState, uint64(q.id), number, turn), Value: e})
-		edition := b.places.edition()
-		if edition != b.saved.places {
-			if b.saved.places > 0 {
-				sh.discard(key(keyPlaces, uint64(q.id), number, uint64(b.saved.places)))
-			}
-			e := make(encoder, 0, 100+len(b.places.data)+movedBytes*len(b.places.moved))
-			encodePlaces(&e, &b.places)
-			changes = append(changes, store.Change{Key: key(keyPlaces, uint64(q.id), number, uint64(edition)), Value: e})
-		}
-		b.saved = shelved{state: turn, places: edition, included: pos, generation: b.generation}
-		for k, n := range [...]int32{active: b.count[active] + b.count[hidden], inactive: b.count[inactive] + b.count[moving],
-			delayed: b.count[delayed] + b.count[pending], rewindable: b.count[rewindable]} {
-			b.saved.count[k] = int16(n)
-		}
-		b.dirty = false
+		was := b.saved
+		changes = append(changes, q.encode(b, turn, pos, now)...)
+		sh.supersede(q.id, number, was, b.saved, false)
 	}
 	q.mu.Unlock()
-	var err error
-	for _, c := range changes {
-		if e := sh.put(c.Key, c.Value); err == nil {
-			err = e
-		}
+	return sh.putAll(changes)
+}
+
+// encode returns the records of a block in memory, which is up to date, and notes that the index has it with all records below
+// pos. The places are among them when the index has not those.
+func (q *Queue) encode(b *block, turn uint64, pos store.Position, now int64) (changes []store.Change) {
+	e := make(encoder, 0, 300+10*len(b.entries))
+	b.away.due = encodeState(&e, b, now)
+	changes = append(changes, store.Change{Key: key(keyState, uint64(q.id), b.number, turn), Value: e})
+	edition := b.places.edition()
+	if edition != b.saved.places {
+		e := make(encoder, 0, 100+len(b.places.data)+movedBytes*len(b.places.moved))
+		encodePlaces(&e, &b.places)
+		changes = append(changes, store.Change{Key: key(keyPlaces, uint64(q.id), b.number, uint64(edition)), Value: e})
 	}
-	return err
+	b.saved = shelved{state: turn, places: edition, included: pos, generation: b.generation}
+	for k, n := range [...]int32{active: b.count[active] + b.count[hidden], inactive: b.count[inactive] + b.count[moving],
+		delayed: b.count[delayed] + b.count[pending], rewindable: b.count[rewindable]} {
+		b.saved.count[k] = int16(n)
+	}
+	b.dirty = false
+	return changes
 }
 
 // shelveRest writes what tells of a queue's blocks, and its own record, which tells of that.

@@ -131,8 +131,8 @@
 // about 200 bytes for each 1,024 messages. When messages change faster than the index can take it, calls wait. Three
 // eighths of the budget at most are used for this, and about half as much more while calls read: Go's garbage collector
 // lets the heap grow to twice of what lives, and there are buffers. A batch of messages that lie among many others is
-// received, looked at or deleted in portions, so that this holds for it too. The index, which is made by the first
-// checkpoint, uses Badger, whose memory comes on top: less than 64 MB.
+// received, looked at or deleted in portions, so that this holds for it too, and an Open that reads the log puts out what
+// does not fit. The index, which is made by the first checkpoint, uses Badger, whose memory comes on top: less than 64 MB.
 //
 // Without room for the index (128 MB free) nothing can be put out: then memory grows with what is live. A spool made by
 // [OpenMemory] keeps everything in memory.

@@ -19,11 +19,12 @@ func init() {
 	}
 }
 
-// WithPaging has blocks put out of memory while they take more than low bytes, and calls wait for it above high. A spool
+// WithPaging has blocks put out of memory while they take more than low bytes, and calls wait for it above high. A replay
+// keeps low or 8 KB, whichever is more. A spool
 // in memory gets an index for it.
 func WithPaging(low, high int64) Option {
 	return func(o *options) {
-		o.paging = paging{low: low, high: high, grain: 1}
+		o.paging = paging{low: low, high: high, most: max(low, min(high, 8<<10)), grain: 1}
 		o.index = func() (store.Index, error) { return memkv.New(), nil }
 	}
 }

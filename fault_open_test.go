@@ -416,7 +416,7 @@ func TestEvictLosesIndex(t *testing.T) {
 	want := dump(t, s)
 	bringAll(t, s)
 	k, q := s.keeper, shelfQueue(t, s, "orders")
-	if err := k.tidyIndex(); err != nil {
+	if err := k.shelf.tidy(s.knownQueues); err != nil {
 		t.Fatal(err)
 	}
 	for range evictSaves {

@@ -170,7 +170,7 @@ func TestGoldenIndex(t *testing.T) {
 	encodePlaces(&pl, &b.places)
 	golden(t, "index-places", pl)
 	var stub encoder
-	b.saved = shelved{7, b.places.edition(), 1 << 33, 3, [...]int16{active: 4, inactive: 2, delayed: 3, rewindable: 1}}
+	b.saved = shelved{state: 7, places: b.places.edition(), included: 1 << 33, generation: 3, count: [...]int16{active: 4, inactive: 2, delayed: 3, rewindable: 1}}
 	encodeStub(&stub, b)
 	golden(t, "index-stub", stub)
 	known := &block{}

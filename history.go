@@ -71,7 +71,7 @@ func (k *keeper) catchUp(q *Queue) {
 			}
 		}
 		q.mu.Unlock()
-		err := k.prepare()
+		err := k.shelf.prepare(k.spool.knownQueues)
 		if err == nil {
 			err = k.shelveBlocks(q, numbers)
 		}

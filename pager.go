@@ -49,6 +49,7 @@ type pager struct {
 // paging is what tests change about a pager.
 type paging struct {
 	low, high int64         // 0 = from the budget
+	most      int64         // what a replay keeps in memory; 0 = high
 	grain     int64         // bytes that a queue's memory may differ from what the pager was told
 	rest      time.Duration // before the pager tries again when it could put nothing out
 }
@@ -57,6 +58,9 @@ func (p *pager) init(o options) {
 	p.paging = o.paging
 	if p.high == 0 {
 		p.low, p.high = o.memoryBudget/4, o.memoryBudget/4+o.memoryBudget/8
+	}
+	if p.most == 0 {
+		p.most = p.high
 	}
 	p.read.L = &p.mu
 }
@@ -201,7 +205,7 @@ func (k *keeper) evict() (again time.Duration) {
 		k.stall(noIndex, errSuspended)
 		return 0
 	}
-	if err := k.prepare(); err != nil {
+	if err := k.shelf.prepare(k.spool.knownQueues); err != nil {
 		k.checkpointFailed(err)
 		k.stall(noIndex, err)
 		return 0

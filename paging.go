@@ -127,16 +127,19 @@ func (st *state) evict(b *block) {
 	first, last := p.span()
 	b.away = away{first: first, last: last, low: p.low, bytes: p.bytes, held: int32(p.held), due: never}
 	for i := range b.entries {
-		if e := &b.entries[i]; e.timer != 0 {
+		e := &b.entries[i]
+		if e.timer != 0 || st.replaying && e.timed() {
 			b.away.due = min(b.away.due, e.due)
-			st.disarm(b, e)
 		}
+		st.disarm(b, e)
 	}
 	st.delist(b)
 	keepEntries(b.entries)
 	b.body = nil
 	st.out++
-	st.watch(b)
+	if !st.replaying {
+		st.watch(b)
+	}
 }
 
 // fullEntries has arrays of entries of a whole block: blocks that come and go would leave most of the garbage otherwise.
@@ -199,8 +202,13 @@ func (st *state) install(b *block, in *body) {
 	if b.count[rewindable] == 0 {
 		st.fade(b)
 	}
+	st.armAll(b)
+}
+
+// armAll puts the ends of all leases and delays of a block on the wheel.
+func (st *state) armAll(b *block) {
 	for i := range b.entries {
-		if e := &b.entries[i]; e.kind == inactive || e.kind == delayed {
+		if e := &b.entries[i]; e.timed() {
 			e.timer = st.wheel.Schedule(e.due, b.first()+uint64(e.off))
 		}
 	}

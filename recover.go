@@ -18,8 +18,10 @@ func (s *Spool) recover(shelf *shelf) error {
 	}
 	r := &replay{spool: s, shelf: shelf, queues: map[uint32]*Queue{}}
 	err := r.run(shelf.load(r))
-	if r.bad != nil {
-		err = r.run(shelf.refuse(r, r.bad))
+	for again := false; r.bad != nil; again = true {
+		from := shelf.refuse(r, r.bad)
+		r.full = again // the index fails that was made anew: all of the log is in memory then, and nothing can be missing
+		err = r.run(from)
 	}
 	if err == nil {
 		s.step.at(stepIndexReplayed)
@@ -44,6 +46,7 @@ type replay struct {
 	spool  *Spool
 	shelf  *shelf
 	bad    error             // what the index has not, or not as it should
+	full   bool              // the index takes nothing
 	queues map[uint32]*Queue // by id; one without a name has not been told of yet
 	high   int64             // the highest instant seen
 	lastID uint32
@@ -63,6 +66,9 @@ func (r *replay) frame(pos store.Position, payload []byte) error {
 		rec, next, err := store.NextRecord(rest)
 		if err == nil {
 			err = r.record(at, rec)
+		}
+		if err == nil {
+			r.spill(at + 1)
 		}
 		if r.bad != nil {
 			return r.bad
@@ -158,6 +164,9 @@ func (r *replay) find(id uint32, pos store.Position, at int64) (q *Queue, news b
 		q.st.replaying = true
 		r.queues[id] = q
 	}
+	if r.spills() {
+		q.tell()
+	}
 	if pos < q.included {
 		return q, false
 	}
@@ -180,7 +189,11 @@ func (r *replay) here(q *Queue, b *block) bool {
 	if b.body == nil && r.bad == nil {
 		r.bad = r.shelf.bring(q, b)
 	}
-	return b.body != nil
+	if b.body == nil {
+		return false
+	}
+	b.used = true
+	return true
 }
 
 // all calls f for the blocks of a queue that a record is news to and that need it, once they are in memory and brought
@@ -195,7 +208,13 @@ func (r *replay) all(q *Queue, pos store.Position, need func(*block) bool, f fun
 		}
 		q.st.refreshTo(b, uint64(pos))
 		f(b)
-		return true
+		if r.spills() {
+			q.tell()
+		}
+		if r.crowded() {
+			r.stow(q, []*block{b}, pos+1)
+		}
+		return r.bad == nil
 	})
 }
 
@@ -216,6 +235,7 @@ func (r *replay) sent(pos store.Position, m *sendRecord, size int, count bool) {
 		return
 	}
 	b := st.ensure(m.seq)
+	b.used = true
 	if b.places.n == 0 {
 		b.generation = m.generation
 	}
@@ -341,9 +361,10 @@ func (r *replay) queue(pos store.Position, m *queueRecord) {
 	r.saw(m.queue, pos)
 	q, news := r.find(m.queue, pos, m.at)
 	if m.change == queueDropped {
-		if q.saved > 0 {
+		if q.saved > 0 || q.st.inIndex() {
 			r.shed = append(r.shed, m.queue)
 		}
+		r.spool.pager.used.Add(-q.told)
 		delete(r.queues, m.queue)
 		return
 	}
@@ -495,9 +516,18 @@ func (r *replay) finishQueue(q *Queue) {
 		dirty := b.dirty
 		st.refresh(b)
 		dirty = dirty || b.dirty
-		st.recount(b)
-		b.dirty = dirty
 		touched = touched || dirty
+		if r.spills() {
+			q.tell()
+		}
+		if r.crowded() && r.stow(q, []*block{b}, r.spool.disk.End()) && st.admit(b) {
+			touched = true
+			continue
+		}
+		st.measure(b)
+		st.sum(b)
+		st.armAll(b)
+		b.dirty = dirty
 	}
 	st.touched, st.replaying = touched, false
 	for _, b := range blocks {
@@ -510,16 +540,21 @@ func (r *replay) finishQueue(q *Queue) {
 	st.expireAt, st.fadeAt, st.ageAt = math.MinInt64, math.MinInt64, math.MinInt64
 }
 
-// admit counts a block that is away, and watches it. It answers false when its body is needed for that.
-func (st *state) admit(b *block) bool {
+// sum adds the counts of a block to those above it.
+func (st *state) sum(b *block) {
 	count := b.count
 	b.count = [kinds]int32{}
 	for k := active; k < kinds; k++ {
 		st.tally(b, k, count[k])
 	}
+}
+
+// admit counts a block that is away, and watches it. It answers false when its body is needed for that.
+func (st *state) admit(b *block) bool {
+	st.sum(b)
 	if !st.recall(b) {
 		for k := active; k < kinds; k++ {
-			st.tally(b, k, -count[k])
+			st.tally(b, k, -b.count[k])
 		}
 		return false
 	}
@@ -527,20 +562,17 @@ func (st *state) admit(b *block) bool {
 	return true
 }
 
-func (st *state) recount(b *block) {
+// measure counts the messages of a block in memory, of which none is about to change: replay keeps no counts.
+func (st *state) measure(b *block) {
+	count, _ := b.counted()
 	b.count = [kinds]int32{}
-	if b.rewind != nil {
-		b.rewind.Deleted = 0
+	for k, n := range count {
+		b.count[k] = int32(n)
 	}
 	b.ageMin = math.MaxInt64
 	for off := b.next(0); off >= 0; off = b.next(off + 1) {
-		k, e := b.kind(off), b.entry(off)
-		st.tally(b, k, 1)
-		if k == inactive || k == delayed {
-			e.timer = st.wheel.Schedule(e.due, b.first()+uint64(off))
-		}
-		if k == active || k == delayed {
-			b.ageMin = min(b.ageMin, st.ageBase(b, off, e))
+		if k := b.kind(off); k == active || k == delayed {
+			b.ageMin = min(b.ageMin, st.ageBase(b, off, b.entry(off)))
 		}
 	}
 }

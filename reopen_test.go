@@ -715,7 +715,13 @@ func (d *driver) look(image, how string, jump time.Duration, end store.Position,
 	change(dir)
 	setTime(d.t, dir, jump)
 	_, noMarker := os.Stat(filepath.Join(dir, "index.ok"))
-	s, err := Open(dir, d.opts...)
+	opts := d.opts
+	if spills := d.rng.IntN(2) == 0; spills { // its replay keeps little in memory, and makes an index if there is none
+		opts = append(slices.Clip(opts), WithPaging(1<<40, 1<<40), func(o *options) { o.paging.most = 4 << 10 })
+		how += ", spilled"
+		noMarker = os.ErrNotExist
+	}
+	s, err := Open(dir, opts...)
 	if err != nil {
 		d.fatalf("%s: %v", how, err)
 	}
@@ -724,7 +730,7 @@ func (d *driver) look(image, how string, jump time.Duration, end store.Position,
 	if noMarker == nil {
 		d.found++
 	}
-	if s.keeper.shelf.index != nil {
+	if noMarker == nil && s.keeper.shelf.index != nil {
 		d.used++
 	}
 	d.check(s, how)

@@ -63,6 +63,7 @@ type shelf struct {
 	index   store.Index    // nil until there has been a checkpoint
 	at      store.Position // replay from here on: the last checkpoint's
 	turn    uint64         // of the latest record
+	told    uint64         // of the latest record that the checkpoint tells of which was there at Open
 	batch   []store.Change // collected, not yet applied
 	size    int
 	most    int      // bytes of batch: applyBytes, fewer in tests
@@ -139,8 +140,37 @@ func (sh *shelf) flush() error {
 	return nil
 }
 
+// putAll puts records, all of them also when one answers an error.
+func (sh *shelf) putAll(changes []store.Change) (err error) {
+	for _, c := range changes {
+		if e := sh.put(c.Key, c.Value); err == nil {
+			err = e
+		}
+	}
+	return err
+}
+
 // discard removes a key once the next checkpoint stands.
 func (sh *shelf) discard(k []byte) { sh.pending = append(sh.pending, k) }
+
+// supersede discards what the index has of a block in place of which it gets something else. In a replay no checkpoint tells
+// of what the replay itself has saved: that is removed soon.
+func (sh *shelf) supersede(queue uint32, number uint64, was, now shelved, replaying bool) {
+	if was.state > 0 {
+		sh.remove(key(keyState, uint64(queue), number, was.state), replaying && was.state > sh.told)
+	}
+	if was.places > 0 && was.places != now.places {
+		sh.remove(key(keyPlaces, uint64(queue), number, uint64(was.places)), replaying && was.spilled)
+	}
+}
+
+func (sh *shelf) remove(k []byte, soon bool) {
+	if soon {
+		sh.old = append(sh.old, k)
+		return
+	}
+	sh.discard(k)
+}
 
 // next is a turn that never was.
 func (sh *shelf) next() uint64 {
@@ -157,9 +187,12 @@ func (sh *shelf) next() uint64 {
 //	2 its marker is removed, durably         does not look at the index, and replays the log from its start
 //	  (index:distrusted)
 //	3 the log is replayed (index:replayed)   likewise
-//	4 by the next checkpoint: the directory  likewise
-//	  is removed (index:removed), and made
-//	  with an empty index (index:made)
+//	4 by the next checkpoint, or before by   likewise
+//	  the replay when memory does not
+//	  suffice (replay:spilled): the
+//	  directory is removed (index:removed),
+//	  and made with an empty index
+//	  (index:made)
 //	5 its first checkpoint, synced           likewise
 //	  (checkpoint:recorded)
 //	6 the marker, durably (index:believed)   that checkpoint; before the sync of the directory one of the two
@@ -188,6 +221,7 @@ func (sh *shelf) refuse(r *replay, err error) store.Position {
 	sh.drop()
 	sh.step.at(stepIndexDistrusted)
 	*r = replay{spool: r.spool, shelf: sh, queues: map[uint32]*Queue{}}
+	r.spool.pager.used.Store(0)
 	return sh.disk.Start()
 }
 
@@ -284,7 +318,7 @@ func (sh *shelf) read(r *replay) error {
 	from := store.Position(d.u64())
 	r.lastID, r.idPos = uint32(d.uv()), store.Position(d.uv())
 	sh.page = d.uv()
-	sh.turn, sh.pages = sh.page, int(d.uv())
+	sh.turn, sh.told, sh.pages = sh.page, sh.page, int(d.uv())
 	if d.done() != nil || from < sh.disk.Start() || from > sh.disk.End() {
 		return fmt.Errorf("%w: checkpoint at %d, log from %d to %d", errShelf, from, sh.disk.Start(), sh.disk.End())
 	}

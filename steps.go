@@ -33,7 +33,8 @@ const (
 
 	stepIndexRefused    = "index:refused"    // the index cannot be believed, and is as it was
 	stepIndexDistrusted = "index:distrusted" // its marker is gone, durably
-	stepIndexReplayed   = "index:replayed"   // the log is in memory
+	stepReplaySpilled   = "replay:spilled"   // blocks that the replay has met are in the index, and not in memory
+	stepIndexReplayed   = "index:replayed"   // the log is in memory, or what does not fit in the index
 	stepIndexRemoved    = "index:removed"    // the old index is gone
 	stepIndexMade       = "index:made"       // there is an empty one, without a marker
 	stepIndexBelieved   = "index:believed"   // it has a checkpoint, and its marker, durably
@@ -69,7 +70,7 @@ func steps() []string {
 		stepCleanWritten, stepCleanEvicted, stepCleanCopied, stepCleanSynced, stepCleanCheckpointed, stepCleanRetold, stepCleanDropped,
 		stepCheckpointBegun, stepCheckpointBlocks, stepCheckpointQueue, stepCheckpointListed, stepCheckpointFlushed, stepCheckpointLog,
 		stepCheckpointIndex, stepCheckpointRecord, stepCheckpointRecorded, stepCheckpointStands, stepCheckpointSwept, stepCheckpointFinished,
-		stepIndexRefused, stepIndexDistrusted, stepIndexReplayed, stepIndexRemoved, stepIndexMade, stepIndexBelieved,
+		stepIndexRefused, stepIndexDistrusted, stepReplaySpilled, stepIndexReplayed, stepIndexRemoved, stepIndexMade, stepIndexBelieved,
 		stepMoveRead, stepMoveRecorded, stepMoveMade, stepMoveDone,
 		stepCreateAdmitted, stepCreateRecorded, stepCreatePlaced, stepCreateDone,
 		stepDeleteAdmitted, stepDeleteRecorded, stepDeleteRemoved, stepDeleteDone,

@@ -3,27 +3,19 @@ package spool
 import (
 	"bytes"
 	"encoding/binary"
+	"maps"
 
 	"github.com/spoolmq/spool/store"
 )
 
-// tidyIndex finds what a checkpoint that died in an earlier life of the spool has left in the index, and removes
-// it. It comes before anything is saved: then what is known of queues and blocks is what the last checkpoint
-// tells of.
-func (k *keeper) tidyIndex() error {
-	sh := k.shelf
+// tidy finds what a checkpoint that died in an earlier life of the spool, or a replay, has left in the index, and removes it. It
+// comes before anything is saved: then what is known of queues and blocks is what the last checkpoint tells of. Of a queue
+// that is gone the index has records until the next checkpoint stands: it is known as nil.
+func (sh *shelf) tidy(known func() map[uint32]*Queue) error {
 	if !sh.strays {
 		return nil
 	}
-	queues := map[uint32]*Queue{}
-	for _, q := range k.spool.snapshotQueues() {
-		queues[q.id] = q
-	}
-	k.spool.set.RLock()
-	for _, id := range k.spool.shed {
-		queues[id] = nil // its records go when the next checkpoint stands
-	}
-	k.spool.set.RUnlock()
+	queues := known()
 	for _, letter := range []byte{keyList, keyQueue, keyBlocks, keyState, keyPlaces} {
 		err := sh.scan(key(letter), key(letter+1), strayPage, func(e store.Entry) error {
 			if len(e.Key) < 13 {
@@ -35,8 +27,8 @@ func (k *keeper) tidyIndex() error {
 				}
 				return nil
 			}
-			q, known := queues[binary.BigEndian.Uint32(e.Key[1:])]
-			if !known || q != nil && !q.knows(e.Key) {
+			q, there := queues[binary.BigEndian.Uint32(e.Key[1:])]
+			if !there || q != nil && !q.knows(e.Key) {
 				sh.old = append(sh.old, e.Key)
 			}
 			return nil
@@ -50,6 +42,17 @@ func (k *keeper) tidyIndex() error {
 	}
 	sh.strays = false
 	return nil
+}
+
+// knownQueues is what tidy needs.
+func (s *Spool) knownQueues() map[uint32]*Queue {
+	s.set.RLock()
+	defer s.set.RUnlock()
+	known := maps.Clone(s.byID)
+	for _, id := range s.shed {
+		known[id] = nil
+	}
+	return known
 }
 
 // knows tells whether a record of the index is what the last checkpoint tells of the queue. Nothing of it was saved since.

@@ -20,8 +20,8 @@ import (
 // with every body, FORMAT, KEY and MARK, and every record of the index, compares them with their checksums and with what
 // they say of each other, and replays the log as Open would. What a crash has torn off the end of the log is no damage.
 //
-// What is wrong is in the report and no error: see [Report.OK] and [Report.Err]. It needs as much memory as Open does when
-// there is no index: 64 MiB at most for a frame, and a few bytes for each message.
+// What is wrong is in the report and no error: see [Report.OK] and [Report.Err]. It knows no budget of
+// memory: 64 MiB at most for a frame, and for each message what it takes in memory, up to 130 bytes.
 //
 // Errors: ErrInvalidArgument when dir holds no spool, ErrLocked while somebody has it open, ErrFormatVersion,
 // ErrStoreFailed when the disk cannot be read, or the context's. The report is filled in as far as it went.
