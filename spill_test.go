@@ -172,7 +172,9 @@ func TestSpillFaults(t *testing.T) {
 					break
 				}
 				points++
-				n += n / 4
+				if n += n / 4; testing.Short() {
+					n += n / 2
+				}
 			}
 			t.Logf("%s, %v: %d places", call, err, points)
 		}
