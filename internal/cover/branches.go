@@ -24,7 +24,7 @@ var watched = []struct {
 	pkg   string // directory
 	files []string
 }{
-	{".", []string{"checkpoint.go", "clean.go", "keeper.go", "life.go", "pager.go", "reclaim.go", "recover.go", "shelf.go",
+	{".", []string{"checkpoint.go", "clean.go", "keeper.go", "life.go", "pager.go", "reclaim.go", "recover.go", "shelf.go", "spill.go",
 		"strays.go"}},
 	{"store", []string{"admit.go", "commit.go", "dir.go", "frame.go", "gather.go", "record.go"}},
 	{"store/seglog", []string{"ahead.go", "append.go", "chain.go", "create.go", "drop.go", "header.go", "identity.go", "log.go",
