@@ -140,6 +140,49 @@ func TestSpillWithoutIndex(t *testing.T) {
 	}
 }
 
+// TestSpillUnsaved: blocks that the index does not take stay in memory, be there no room for one, no index, or a failure in the
+// middle of the records.
+func TestSpillUnsaved(t *testing.T) {
+	image := faultImage(t)
+	for _, c := range []struct {
+		how   string
+		at    int // the Apply that fails; 0 = there is no index
+		err   error
+		again bool // the replay begins again
+	}{
+		{"no index", 0, syscall.EIO, false},
+		{"no room", 1, store.ErrNoSpace, false},
+		{"a record fails", 3, syscall.EIO, true},
+	} {
+		s := mustFaultOpen(t, image.clone(t, &fault{}))
+		bringAll(t, s)
+		sh, q := s.keeper.shelf, shelfQueue(t, s, "orders")
+		whole := sh.index
+		if c.at > 0 {
+			n := 0
+			sh.index = &hooked{Index: whole, hook: func(op string, before bool) error {
+				if op == "Apply" && before {
+					if n++; n >= c.at {
+						return c.err
+					}
+				}
+				return nil
+			}}
+		} else {
+			sh.index, sh.make = nil, func() (store.Index, error) { return nil, c.err }
+		}
+		r := &replay{spool: s, shelf: sh, queues: map[uint32]*Queue{q.id: q}}
+		b := q.st.block(0)
+		b.dirty = true
+		if r.stow(q, []*block{b}, s.disk.End()) || b.body == nil || r.full == c.again || (r.bad != nil) != c.again {
+			t.Errorf("%s: block in memory %t, nothing is put out any more %t, %v; want the replay to begin again %t", c.how, b.body != nil, r.full, r.bad, c.again)
+		}
+		sh.index = whole
+		s.commit.Fail(syscall.EIO)
+		s.Close()
+	}
+}
+
 // TestSpillFaults: whatever of the index fails in a replay that spills, Open succeeds and finds the same, at last without an
 // index; and so does the next one.
 func TestSpillFaults(t *testing.T) {
