@@ -157,6 +157,9 @@ func TestSpillUnsaved(t *testing.T) {
 		s := mustFaultOpen(t, image.clone(t, &fault{}))
 		bringAll(t, s)
 		sh, q := s.keeper.shelf, shelfQueue(t, s, "orders")
+		if err := sh.prepare(s.knownQueues); err != nil { // what it removes takes an Apply too
+			t.Fatal(err)
+		}
 		whole := sh.index
 		if c.at > 0 {
 			n := 0
