@@ -47,6 +47,7 @@ type replay struct {
 	shelf  *shelf
 	bad    error             // what the index has not, or not as it should
 	full   bool              // the index takes nothing
+	saved  int               // blocks that were put out since the index was synced
 	queues map[uint32]*Queue // by id; one without a name has not been told of yet
 	high   int64             // the highest instant seen
 	lastID uint32

@@ -111,7 +111,8 @@ func (r *replay) prepare() error {
 	})
 }
 
-// save writes blocks to the index that it has not as they are.
+// save writes blocks to the index that it has not as they are. Now and then it syncs the index, which does not give back what
+// has been superseded before.
 func (r *replay) save(q *Queue, list []*block, pos store.Position) error {
 	sh, st := r.shelf, q.st
 	turn := sh.next()
@@ -129,5 +130,10 @@ func (r *replay) save(q *Queue, list []*block, pos store.Position) error {
 			return err
 		}
 	}
-	return sh.flush()
+	r.saved += len(list)
+	if err := sh.flush(); err != nil || r.saved < evictSaves {
+		return err
+	}
+	r.saved = 0
+	return errors.Join(sh.sweep(), sh.index.Sync())
 }

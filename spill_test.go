@@ -146,13 +146,15 @@ func TestSpillUnsaved(t *testing.T) {
 	image := faultImage(t)
 	for _, c := range []struct {
 		how   string
-		at    int // the Apply that fails; 0 = there is no index
+		op    string // the call of the index that fails
+		at    int    // which one; 0 = there is no index
 		err   error
 		again bool // the replay begins again
 	}{
-		{"no index", 0, syscall.EIO, false},
-		{"no room", 1, store.ErrNoSpace, false},
-		{"a record fails", 3, syscall.EIO, true},
+		{"no index", "", 0, syscall.EIO, false},
+		{"no room", "Apply", 1, store.ErrNoSpace, false},
+		{"a record fails", "Apply", 3, syscall.EIO, true},
+		{"the sync fails", "Sync", 1, syscall.EIO, true},
 	} {
 		s := mustFaultOpen(t, image.clone(t, &fault{}))
 		bringAll(t, s)
@@ -164,7 +166,7 @@ func TestSpillUnsaved(t *testing.T) {
 		if c.at > 0 {
 			n := 0
 			sh.index = &hooked{Index: whole, hook: func(op string, before bool) error {
-				if op == "Apply" && before {
+				if op == c.op && before {
 					if n++; n >= c.at {
 						return c.err
 					}
@@ -174,7 +176,7 @@ func TestSpillUnsaved(t *testing.T) {
 		} else {
 			sh.index, sh.make = nil, func() (store.Index, error) { return nil, c.err }
 		}
-		r := &replay{spool: s, shelf: sh, queues: map[uint32]*Queue{q.id: q}}
+		r := &replay{spool: s, shelf: sh, queues: map[uint32]*Queue{q.id: q}, saved: evictSaves - 1}
 		b := q.st.block(0)
 		b.dirty = true
 		if r.stow(q, []*block{b}, s.disk.End()) || b.body == nil || r.full == c.again || (r.bad != nil) != c.again {
