@@ -69,7 +69,7 @@ func shelfStart(t testing.TB, dir string) *Spool {
 	}
 	shelfDelete(t, s, "orders", 1200)
 	shelfSend(t, s, "idle", 2)
-	if _, err := shelfQueue(t, s, "idle").Receive(ctx); err != nil {
+	if _, err := shelfQueue(t, s, "idle").Receive(ctx, Visibility(10*time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	s.keeper.checkpoint()
@@ -95,7 +95,7 @@ func shelfGoOn(t testing.TB, s *Spool) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := orders.ReceiveBatch(ctx, 50); err != nil {
+	if _, err := orders.ReceiveBatch(ctx, 50, Visibility(10*time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	if err := shelfQueue(t, s, "purged").Purge(ctx); err != nil {
