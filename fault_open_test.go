@@ -66,6 +66,29 @@ func mustFaultOpen(t testing.TB, d *faultDisk) *Spool {
 	return s
 }
 
+// faultFinds is what an Open of a copy of the disk finds.
+func faultFinds(t testing.TB, d *faultDisk) []string {
+	t.Helper()
+	s := mustFaultOpen(t, d.clone(t, &fault{}))
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	return dump(t, s)
+}
+
+// faultAgain opens a disk again: it has what is wanted, and what else look finds right.
+func faultAgain(t testing.TB, how string, d *faultDisk, want []string, look func(*Spool)) {
+	t.Helper()
+	s := mustFaultOpen(t, d)
+	sameDump(t, how+", opened again", want, dump(t, s))
+	look(s)
+	if err := s.Close(); err != nil {
+		t.Errorf("%s: Close = %v", how, err)
+	}
+}
+
 // bringAll has everything in memory: then the index can be given up.
 func bringAll(t testing.TB, s *Spool) {
 	t.Helper()
@@ -116,11 +139,7 @@ func TestFaultOpen(t *testing.T) {
 				t.Errorf("%s: Close = %v", how, err)
 			}
 			d.crash(t, func() {})
-			s = mustFaultOpen(t, d)
-			sameDump(t, how+", opened again", want, dump(t, s))
-			if err := s.Close(); err != nil {
-				t.Errorf("%s: Close = %v", how, err)
-			}
+			faultAgain(t, how, d, want, func(*Spool) {})
 			if t.Failed() || !met {
 				break
 			}

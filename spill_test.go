@@ -28,6 +28,14 @@ func spillOpen(t testing.TB, how string, d *faultDisk) (s *Spool, spills int) {
 	return s, spills
 }
 
+// spillUsed fails when an Open has not used the index.
+func spillUsed(t testing.TB, how string, s *Spool) {
+	t.Helper()
+	if s.keeper.shelf.index == nil {
+		t.Errorf("%s: the next Open does not use the index", how)
+	}
+}
+
 // TestSpill: a replay that puts blocks out to the index, with a checkpoint in it or without one, finds what one in memory does.
 // The next checkpoint leaves nothing superfluous, and what it tells of is the same.
 func TestSpill(t *testing.T) {
@@ -63,25 +71,14 @@ func TestSpill(t *testing.T) {
 		cleanCheckpoint(s)
 		shelfKeys(t, how, s)
 		d.crash(t, func() { s.Close() })
-		s = mustFaultOpen(t, d)
-		if s.keeper.shelf.index == nil {
-			t.Errorf("%s: the next Open does not use the index", how)
-		}
-		sameDump(t, how+", opened again", want, dump(t, s))
-		if err := s.Close(); err != nil {
-			t.Errorf("%s: Close = %v", how, err)
-		}
+		faultAgain(t, how, d, want, func(s *Spool) { spillUsed(t, how, s) })
 	}
 }
 
 // TestSpillCrash: a crash after a replay that has spilled, of the process or of the machine, leaves the checkpoint as it was.
 func TestSpillCrash(t *testing.T) {
 	image := faultImage(t)
-	s := mustFaultOpen(t, image.clone(t, &fault{}))
-	want := dump(t, s)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	want := faultFinds(t, image)
 	d := image.clone(t, &fault{})
 	for round := range 3 {
 		how := fmt.Sprintf("crash %d", round)
@@ -93,16 +90,11 @@ func TestSpillCrash(t *testing.T) {
 		d.crash(t, func() { s.commit.Fail(syscall.EIO); s.Close() })
 		images[how+" of the machine"] = d.clone(t, &fault{})
 		for how, image := range images {
-			s := mustFaultOpen(t, image)
-			if s.keeper.shelf.index == nil {
-				t.Errorf("%s: the next Open does not use the index", how)
-			}
-			sameDump(t, how, want, dump(t, s))
-			cleanCheckpoint(s)
-			shelfKeys(t, how, s)
-			if err := s.Close(); err != nil {
-				t.Errorf("%s: Close = %v", how, err)
-			}
+			faultAgain(t, how, image, want, func(s *Spool) {
+				spillUsed(t, how, s)
+				cleanCheckpoint(s)
+				shelfKeys(t, how, s)
+			})
 		}
 	}
 }
@@ -110,11 +102,7 @@ func TestSpillCrash(t *testing.T) {
 // TestSpillWithoutIndex: an index that fails again when it has been made anew is done without.
 func TestSpillWithoutIndex(t *testing.T) {
 	d := faultImage(t)
-	s := mustFaultOpen(t, d.clone(t, &fault{}))
-	want := dump(t, s)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	want := faultFinds(t, d)
 	made := 0
 	s, err := OpenOn(d.Log.Crash(func(n int64) int64 { return n }), t.TempDir(), func() (store.Index, error) {
 		made++
@@ -192,11 +180,7 @@ func TestSpillUnsaved(t *testing.T) {
 // index; and so does the next one.
 func TestSpillFaults(t *testing.T) {
 	image := faultImage(t)
-	s := mustFaultOpen(t, image.clone(t, &fault{}))
-	want := dump(t, s)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	want := faultFinds(t, image)
 	for _, call := range []faultCall{faultMake, faultGet, faultApply, faultScan} {
 		for _, err := range []error{syscall.EIO, store.ErrNoSpace} {
 			points := 0
@@ -211,11 +195,7 @@ func TestSpillFaults(t *testing.T) {
 				cleanCheckpoint(s)
 				shelfKeys(t, how, s)
 				d.crash(t, func() { s.Close() })
-				s = mustFaultOpen(t, d)
-				sameDump(t, how+", opened again", want, dump(t, s))
-				if err := s.Close(); err != nil {
-					t.Errorf("%s: Close = %v", how, err)
-				}
+				faultAgain(t, how, d, want, func(*Spool) {})
 				if t.Failed() || !met {
 					break
 				}
