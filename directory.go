@@ -259,6 +259,19 @@ func (st *state) leave(b *block) {
 	}
 }
 
+// inIndex tells whether the index has records of a block, though the queue's own may not be there.
+func (st *state) inIndex() bool {
+	if len(st.left) > 0 {
+		return true
+	}
+	saved := false
+	st.each(func(*summary) bool { return false }, func(b *block) bool {
+		saved = b.saved.state > 0
+		return !saved
+	})
+	return saved
+}
+
 // A leftover is what the index has of a block that is no more.
 type leftover struct {
 	number uint64

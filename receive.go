@@ -105,8 +105,8 @@ func (q *Queue) Receive(ctx context.Context, opts ...ReceiveOption) (*Delivery, 
 }
 
 // ReceiveBatch is Receive for up to max messages, max in [1, MaxBatch]. It returns as soon as there is one, with what is
-// there, and never waits to fill; it stops at MaxBatchBytes but always takes one. What one SendBatch
-// has stored always fits: since the lengths of attributes must not count, up to 260 bytes a message more may come.
+// there, and never waits to fill; it stops at MaxBatchBytes but always takes one. What one SendBatch has stored always fits:
+// since the lengths of attributes must not count, up to 260 bytes a message more may come.
 //
 // Messages that lie among many others, of which much is out of memory, are leased a few at a time while that is read, each
 // from its own instant on. It stops then when the first of these leases ends.

@@ -165,9 +165,7 @@ func (r *replay) find(id uint32, pos store.Position, at int64) (q *Queue, news b
 		q.st.replaying = true
 		r.queues[id] = q
 	}
-	if r.spills() {
-		q.tell()
-	}
+	r.tell(q)
 	if pos < q.included {
 		return q, false
 	}
@@ -209,10 +207,7 @@ func (r *replay) all(q *Queue, pos store.Position, need func(*block) bool, f fun
 		}
 		q.st.refreshTo(b, uint64(pos))
 		f(b)
-		if r.spills() {
-			q.tell()
-		}
-		if r.crowded() {
+		if r.tell(q) {
 			r.stow(q, []*block{b}, pos+1)
 		}
 		return r.bad == nil
@@ -518,10 +513,7 @@ func (r *replay) finishQueue(q *Queue) {
 		st.refresh(b)
 		dirty = dirty || b.dirty
 		touched = touched || dirty
-		if r.spills() {
-			q.tell()
-		}
-		if r.crowded() && r.stow(q, []*block{b}, r.spool.disk.End()) && st.admit(b) {
+		if r.tell(q) && r.stow(q, []*block{b}, r.spool.disk.End()) && st.admit(b) {
 			touched = true
 			continue
 		}

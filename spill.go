@@ -15,11 +15,19 @@ import (
 // a crash leaves the checkpoint, and records that no checkpoint tells of; or an index without a marker, which nobody believes.
 // Without room for the index nothing is spilled, and memory grows with what is live. An index that fails is made anew, once.
 
-// spills tells whether blocks may be put out of memory.
-func (r *replay) spills() bool { return r.shelf != nil && !r.full }
+// tell tells the pager what a queue takes by now, and answers whether something should be put out of memory.
+func (r *replay) tell(q *Queue) (crowded bool) {
+	if r.shelf == nil || r.full {
+		return false
+	}
+	q.tell()
+	return r.crowded()
+}
 
-// crowded tells whether more is in memory than may be.
-func (r *replay) crowded() bool { return r.spills() && r.spool.pager.used.Load() > r.spool.pager.most }
+// crowded answers whether more is in memory than may be, and can be put out.
+func (r *replay) crowded() bool {
+	return r.shelf != nil && !r.full && r.spool.pager.used.Load() > r.spool.pager.most
+}
 
 // spill puts blocks out of memory when there are too many, those first that no record has met lately. What lies below pos has
 // been replayed, and nothing else.
@@ -79,19 +87,6 @@ func (r *replay) stow(q *Queue, list []*block, pos store.Position) bool {
 		r.bad = err
 	}
 	return err == nil
-}
-
-// inIndex tells whether the index has records of a block, though the queue's own may not be there.
-func (st *state) inIndex() bool {
-	if len(st.left) > 0 {
-		return true
-	}
-	saved := false
-	st.each(func(*summary) bool { return false }, func(b *block) bool {
-		saved = b.saved.state > 0
-		return !saved
-	})
-	return saved
 }
 
 // prepare makes the index ready for blocks.
