@@ -198,7 +198,7 @@ func TestVerifyTorn(t *testing.T) {
 	if err = errors.Join(err, os.CopyFS(copied, os.DirFS(work)), s.Close()); err != nil {
 		t.Fatal(err)
 	}
-	repairEdit(t, repairSegment(t, copied, "message 04"), func(b []byte) []byte { b[bytes.Index(b, []byte("message 04"))] ^= 4; return b })
+	repairEdit(t, filepath.Join(copied, "STAGE"), func(b []byte) []byte { b[bytes.Index(b, []byte("message 04"))] ^= 4; return b })
 	was := repairSum(t, copied)
 	if r, err := Verify(context.Background(), copied); err != nil || !r.OK() || r.Queues[0].Active != 4 || repairSum(t, copied) != was {
 		t.Errorf("Verify = %+v, %v", r, err)

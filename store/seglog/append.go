@@ -10,9 +10,10 @@ import (
 
 // Append writes one frame.
 //
-//	append:write  nothing of the frame is in the file
+//	append:stage  nothing of a small frame is in the stage
+//	append:write  nothing of a large frame is in the file
 //	append:piece  some pages of it are; the next Open finds a frame that does not verify, and drops it
-//	append:done   all of it is in the file; the next Open finds it unless power is lost
+//	append:done   all of it is in the stage or the file; the next Open finds it unless power is lost
 //
 // A payload that Room does not cover makes the log grow, and answers Grow's error with nothing written.
 func (l *Log) Append(p store.Payload) (store.Position, error) {
@@ -32,7 +33,20 @@ func (l *Log) Append(p store.Payload) (store.Position, error) {
 		Epoch: l.info.Epoch, Heads: p.Heads, Records: p.Records,
 	}, seg.salt)
 	end := at.pos + store.Position(size)
-	if err := l.writeFrame(seg, at.pos, end, p.Parts); err != nil {
+	l.stage.mu.Lock()
+	defer l.stage.mu.Unlock()
+	most := l.mostStaged()
+	if end-store.Position(l.stage.written.Load()) > store.Position(most) {
+		if err := l.writeStaged(seg, at.pos); err != nil {
+			return 0, err
+		}
+	}
+	if l.stage.to != nil && size <= min(stageMost, most) {
+		err = l.stageFrame(at.pos, end, p.Parts)
+	} else {
+		err = l.writeFrame(seg, at.pos, end, p.Parts)
+	}
+	if err != nil {
 		return 0, l.fail(fmt.Errorf("write %d bytes to %s at %d: %w", size, seg.path, offset(seg.base, at.pos), err))
 	}
 	l.step(stepAppendDone)
@@ -87,6 +101,9 @@ func (l *Log) place(size int) (*segment, tail, error) {
 // The header's page is made durable by the same sync as the first frame. Until then the file may read as what it was
 // before, prepared or below the log start, and the frame in it was never reported to be safe.
 func (l *Log) roll(at tail) error {
+	if err := l.flush(); err != nil {
+		return err
+	}
 	l.step(stepRollSync)
 	if err := l.syncOlder(); err != nil {
 		return err
@@ -180,22 +197,12 @@ func newSalt(before uint32) uint32 {
 	}
 }
 
-// writeFrame puts header, parts and padding into the ring and from there into the file. What follows the frame in its last
-// page is zero. Pages that held something else before are written whole the first time, since parts of pages that are not
-// in the page cache would have to be read first; the head of such a page is still in the ring. A frame that is larger than
-// the ring goes through it in pieces.
+// writeFrame puts header, parts and padding into the ring and from there into the file, behind what is staged. A frame
+// that is larger than the ring goes through it in pieces. Caller holds stage.mu.
 func (l *Log) writeFrame(seg *segment, pos, end store.Position, parts [][]byte) error {
-	f, err := seg.open(l.files)
+	w, last, err := l.frameWriter(seg, pos, end)
 	if err != nil {
 		return err
-	}
-	w := frameWriter{l: l, seg: seg, file: f, written: pageFloor(pos), at: pos}
-	last := pageCeil(end)
-	if seg.blank || pos == l.appending.warm && pos != seg.base {
-		w.written = pos
-		if seg.blank || last == pageCeil(pos) {
-			last = end // zeros follow already
-		}
 	}
 	l.ring.begin(pos, int(end-pos))
 	if err := w.add(l.appending.header[:]); err != nil {
@@ -217,11 +224,32 @@ func (l *Log) writeFrame(seg *segment, pos, end store.Position, parts [][]byte) 
 	if err := w.flush(last); err != nil {
 		return err
 	}
-	l.appending.warm = end
+	l.wrote(end)
 	return nil
 }
 
-// A frameWriter moves one frame through the ring.
+// frameWriter prepares to write what is staged, up to pos, and frames from there up to end. last is where the writing
+// ends: what follows the frames in their last page is zero. Pages that held something else before are written whole the
+// first time, since parts of pages that are not in the page cache would have to be read first; the head of such a page is
+// still in the ring. Caller holds stage.mu.
+func (l *Log) frameWriter(seg *segment, pos, end store.Position) (w frameWriter, last store.Position, err error) {
+	f, err := seg.open(l.files)
+	if err != nil {
+		return w, 0, err
+	}
+	from := store.Position(l.stage.written.Load())
+	w = frameWriter{l: l, seg: seg, file: f, written: pageFloor(from), at: pos}
+	last = pageCeil(end)
+	if seg.blank || from == l.stage.warm && from != seg.base {
+		w.written = from
+		if seg.blank || last == pageCeil(from) {
+			last = end // zeros follow already
+		}
+	}
+	return w, last, nil
+}
+
+// A frameWriter moves frames through the ring.
 type frameWriter struct {
 	l       *Log
 	seg     *segment

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/spoolmq/spool/store"
@@ -99,9 +100,13 @@ func TestDamageBesideMark(t *testing.T) {
 
 // TestDamage changes every part of every file. What was there must be there, or an error must tell.
 func TestDamage(t *testing.T) {
-	for _, clean := range []bool{true, false} {
-		t.Run(fmt.Sprintf("clean=%t", clean), func(t *testing.T) {
+	for _, state := range []string{"closed", "killed", "killed, its stage lost"} {
+		t.Run(state, func(t *testing.T) {
+			clean := state == "closed"
 			p := makePatient(t, clean)
+			if strings.HasSuffix(state, "lost") {
+				delete(p.files.entries, "/spool/"+stageName) // everything is in segments
+			}
 			rng := rand.New(rand.NewPCG(seedFor(t), 5))
 			told, same := 0, 0
 			try := func(file string, what string, from, to int64, change func(n *memNode)) {

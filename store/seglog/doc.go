@@ -6,6 +6,7 @@
 //	KEY             spool id and the secret from which receipts are sealed
 //	MARK            two slots written alternately: epoch, log start, durable position, time, clean flag
 //	LOCK            held by the process that has the spool open, with its pid as text
+//	STAGE           small frames on their way to a segment, mapped into memory; zeros behind a clean close
 //	log/*.seg       segments; a file keeps its name from its first use to its end, whatever it holds
 //	log/*.tmp       a segment that is not fully allocated yet
 //	index, index.ok the caller's
@@ -23,6 +24,7 @@
 //	space.mu      held while files are made or given up     Grow, the goroutine, Close
 //	syncing.mu    held over every fdatasync of frames       Sync, a second roll, Drop, Close
 //	marking.mu    held over every write of MARK             Mark, Drop, Close
+//	stage.mu      held while frames are staged or written   Append, Sync, reads of what is staged
 //	segs.mu       the list of segments; memory only         all
 //	ring.mu       the window of the newest bytes            Append, ReadRecord
 //

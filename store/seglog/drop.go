@@ -14,7 +14,8 @@ import (
 //	mark:write  the newer slot says what the Mark before said
 //	mark:done   it says what this one says
 //
-// A slot torn in between is not valid, and the other one counts. A clean Mark is made twice, so that both slots tell it.
+// A slot torn in between is not valid, and the other one counts. A clean Mark is made twice, so that both slots tell it, and
+// clears the stage: nobody looks for anything there any more.
 // Commit point: the newer valid slot of MARK.
 func (l *Log) Mark(highWater int64, clean bool) error {
 	if err := l.usable(); err != nil {
@@ -26,6 +27,9 @@ func (l *Log) Mark(highWater int64, clean bool) error {
 	slots := 1
 	if clean {
 		slots = 2 // when one of them rots, the other still tells where the log ends
+		if err := l.clearStage(); err != nil {
+			return err
+		}
 	}
 	for range slots {
 		if err := l.mark(l.Start(), highWater, clean); err != nil {

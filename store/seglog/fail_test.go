@@ -51,7 +51,7 @@ func faultOnce(t *testing.T, fault error, seed uint64, n int) (hit, fatal bool) 
 		hit = true
 		return fault // of Free too: then traffic alone decides
 	}
-	o := Options{SegmentSize: 4096, RingSize: 8192, files: faulty}
+	o := Options{SegmentSize: 4096, RingSize: 16384, files: faulty}
 	h := newHistory()
 	h.fault = fault
 	script := rand.New(rand.NewPCG(seed, 1))
@@ -163,7 +163,7 @@ func TestSyncIsNotRetried(t *testing.T) {
 func TestSteps(t *testing.T) {
 	var mu sync.Mutex
 	seen := map[string]bool{}
-	o := Options{SegmentSize: 4096, RingSize: 8192, files: newMemFS()}
+	o := Options{SegmentSize: 4096, RingSize: 16384, files: newMemFS()}
 	o.Step = func(name string) {
 		mu.Lock()
 		defer mu.Unlock()

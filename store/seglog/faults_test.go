@@ -53,6 +53,26 @@ func (f *faultFS) OpenFile(name string, flag int) (vfile, error) {
 	return &faultFile{inner, f}, nil
 }
 
+func (f *faultFS) Map(name string, size int64) (mapping, error) {
+	if err := f.at("map"); err != nil {
+		return nil, err
+	}
+	inner, err := f.vfs.Map(name, size)
+	return &faultMap{inner, f}, err
+}
+
+type faultMap struct {
+	mapping
+	f *faultFS
+}
+
+func (m *faultMap) Put(b []byte, at int64) error {
+	if err := m.f.at("put"); err != nil {
+		return err
+	}
+	return m.mapping.Put(b, at)
+}
+
 func (f *faultFS) Mkdir(name string) error {
 	if err := f.at("mkdir"); err != nil {
 		return err

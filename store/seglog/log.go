@@ -62,6 +62,7 @@ type Log struct {
 
 	segs  segments
 	ring  *ring
+	stage stage
 	ahead readahead
 	space space // taking and giving up files
 
@@ -75,7 +76,6 @@ type Log struct {
 	appending struct {
 		header [store.FrameHeaderSize]byte // scratch; owned by the caller of Append
 		use    uint64                      // of the segment that was begun last; likewise
-		warm   store.Position              // the end of the last frame that this process has written; likewise
 	}
 	syncing struct {
 		// mu is held over every fdatasync of frames. Of two at the same time only one would be told that pages were
@@ -130,6 +130,9 @@ func (l *Log) Size() store.Size {
 		Syncs:     l.syncs.Load(),
 		Written:   l.written.Load(),
 	}
+	if l.stage.to != nil {
+		size.Allocated += stageSize
+	}
 	for _, s := range l.segs.files() {
 		size.Allocated += s.size
 		size.Segments++
@@ -151,6 +154,11 @@ func (l *Log) Close() error {
 	l.marking.mu.Lock()
 	defer l.marking.mu.Unlock()
 	err := l.marking.marker.file.Close()
+	l.stage.mu.Lock()
+	defer l.stage.mu.Unlock()
+	if l.stage.to != nil {
+		err = errors.Join(err, l.stage.to.Close())
+	}
 	l.segs.mu.Lock()
 	all := l.segs.files()
 	l.segs.mu.Unlock()

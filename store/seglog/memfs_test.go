@@ -170,6 +170,23 @@ func (m *memFS) OpenFile(name string, flag int) (vfile, error) {
 	return &memFile{m, n}, nil
 }
 
+// A memMap is a mapping of a file: each Put is an operation of its own.
+type memMap struct{ *memFile }
+
+func (m memMap) Put(b []byte, at int64) error {
+	_, err := m.WriteAt(b, at)
+	return err
+}
+
+func (m *memFS) Map(name string, size int64) (mapping, error) {
+	f, err := m.OpenFile(name, os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		return nil, err
+	}
+	_, err = f.WriteAt(make([]byte, size), 0)
+	return memMap{f.(*memFile)}, err
+}
+
 func (m *memFS) Mkdir(name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

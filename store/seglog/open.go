@@ -88,6 +88,7 @@ func openLocked(dir string, o Options, lock io.Closer) (*Log, error) {
 	if err := l.recover(); err != nil {
 		return nil, errors.Join(err, l.abandon())
 	}
+	l.openStage()
 	l.startSpace()
 	return l, nil
 }
@@ -163,7 +164,7 @@ func ours(v vfs, dir string, e fs.DirEntry, keyed bool) (bool, error) {
 	case lockName:
 		b, err := readFile(v, path, lockLimit)
 		return len(b) <= lockLimit && len(bytes.Trim(b, "0123456789")) == 0, err
-	case indexMarker:
+	case indexMarker, stageName:
 		return keyed, nil
 	case passingName:
 		return begins(v, path, formatLimit, "spool ")

@@ -33,6 +33,10 @@ func (l *Log) ReadRecord(pos store.Position, dst []byte) ([]byte, error) {
 		return dst, fmt.Errorf("position %d, the log starts at %d: %w", pos, l.Start(), store.ErrGone)
 	}
 	defer l.unpin(seg)
+	to, err := l.inFile(pos, to)
+	if err != nil {
+		return dst, err
+	}
 	out, err := l.readFrom(seg, to, pos, dst)
 	if err != nil {
 		return dst, closedOr(err)
@@ -59,12 +63,17 @@ func (l *Log) ReadSpan(from, to store.Position, dst []byte) ([]byte, error) {
 		return dst, fmt.Errorf("position %d, the log starts at %d: %w", from, l.Start(), store.ErrGone)
 	}
 	defer l.unpin(seg)
+	if end, err := l.inFile(from, end); err != nil {
+		return dst, err
+	} else {
+		to = min(to, end)
+	}
 	f, err := l.openToRead(seg)
 	if err != nil {
 		return dst, closedOr(err)
 	}
 	at := len(dst)
-	out := extend(dst, int(min(to, end)-from))
+	out := extend(dst, int(to-from))
 	n, err := readUpTo(f, out[at:], offset(seg.base, from))
 	if err != nil {
 		return dst, closedOr(fmt.Errorf("read %s at %d: %w", seg.path, offset(seg.base, from), err))

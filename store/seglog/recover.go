@@ -19,6 +19,7 @@ type recovery struct {
 	m     mark
 	chain *chain
 	scan  scanner
+	stage leftovers      // nil when the log was closed cleanly
 	first int            // index in the chain of the segment that S lies in
 	at    int            // of the one that E lies in
 	end   tail           // E
@@ -30,7 +31,8 @@ type recovery struct {
 // is left as it is, torn end included.
 //
 //	recover:remove  nothing has changed
-//	recover:zero    files of which no byte is needed are gone; the end is where it was
+//	recover:stage   files of which no byte is needed are gone; the end is where it was
+//	recover:zero    frames that were staged are in their segments as well; the end is where it was
 //	recover:sync    frames behind the end are gone; the end is where it was
 //	recover:mark    everything below the end is durable, whatever has been in the page cache only
 //	recover:done    the mark says so, with the new epoch, and the log is no longer marked clean
@@ -43,7 +45,7 @@ func (l *Log) recover() error {
 	if r.chain, err = readChain(l.files, l.logDir(), r.m); err != nil {
 		return err
 	}
-	if err := r.findEnd(); err != nil {
+	if err := r.findEnd(l.dir); err != nil {
 		return err
 	}
 	if err := r.compare(); err != nil {
@@ -74,9 +76,14 @@ func (r *recovery) leave() {
 	}
 }
 
-// findEnd reads the frames from S on.
-func (r *recovery) findEnd() error {
+// findEnd reads the frames from S on, each from its segment or else from the stage.
+func (r *recovery) findEnd(dir string) (err error) {
 	list := r.chain.list
+	if !r.m.clean {
+		if r.stage, err = readStage(r.scan.files, dir); err != nil {
+			return err
+		}
+	}
 	r.first = r.chain.find(r.m.durable.base)
 	r.at = r.first
 	r.end = r.m.durable
@@ -98,24 +105,42 @@ func (r *recovery) findEnd() error {
 				return err
 			}
 		}
-		h, payload, err := r.scan.frame(r.end.pos, r.upTo(r.at))
-		if err == nil {
-			err = before.next(h)
-		}
-		if err == nil {
-			if e := store.CheckHeads(h, payload, true); e != nil {
-				err = &badFrame{e.Error()}
-			}
-		}
+		h, err := r.frame(before)
 		if bad := (*badFrame)(nil); errors.As(err, &bad) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
+		before = order{crc: h.CRC, epoch: h.Epoch}
 		r.epoch = max(r.epoch, h.Epoch)
 		r.end = tail{pos: r.end.pos + store.Position(h.Size), crc: h.CRC, base: list[r.at].base}
 	}
+}
+
+// frame returns the header of the frame at the end found so far, of which everything verifies. The error is a *badFrame
+// when there is none.
+func (r *recovery) frame(before order) (store.FrameHeader, error) {
+	seg, to := r.chain.list[r.at], r.upTo(r.at)
+	h, payload, err := r.scan.frame(r.end.pos, to)
+	next := before
+	if err == nil {
+		err = next.next(h)
+	}
+	if err == nil {
+		if e := store.CheckHeads(h, payload, true); e != nil {
+			err = &badFrame{e.Error()}
+		}
+	}
+	if bad := (*badFrame)(nil); !errors.As(err, &bad) {
+		return h, err
+	}
+	staged, b, ok := r.stage.frame(seg.salt, r.end.pos, to)
+	if !ok || before.next(staged) != nil {
+		return h, err
+	}
+	seg.patch(offset(seg.base, r.end.pos), b)
+	return staged, nil
 }
 
 // upTo is the highest position at which frames of list[i] can end.
@@ -143,6 +168,8 @@ func (r *recovery) compare() error {
 	}
 	r.junk = found.end
 	durable := found.synced
+	staged := func(h store.FrameHeader) { durable = max(durable, h.Synced) }
+	r.stage.each(seg.salt, r.end.pos, staged)
 	for _, s := range slices.Concat(r.chain.list[r.at+1:], r.chain.beyond) {
 		if err := r.scan.enter(s); err != nil {
 			return err
@@ -152,6 +179,7 @@ func (r *recovery) compare() error {
 			return err
 		}
 		durable = max(durable, found.synced)
+		r.stage.each(s.salt, r.end.pos, staged)
 	}
 	if r.end.pos < durable {
 		return seg.corrupt(r.end.pos, fmt.Sprintf("no frame that verifies at position %d, and the log was durable to %d", r.end.pos, durable))
@@ -182,6 +210,10 @@ func (r *recovery) settle() error {
 	if err != nil {
 		return err
 	}
+	l.step(stepRecoverStage)
+	if err := r.unstage(); err != nil {
+		return err
+	}
 	l.step(stepRecoverZero)
 	seg := r.chain.list[r.at]
 	f, err := seg.open(l.files)
@@ -205,6 +237,24 @@ func (r *recovery) settle() error {
 		return err
 	}
 	l.step(stepRecoverDone)
+	return nil
+}
+
+// unstage writes the frames that were staged to their segments.
+func (r *recovery) unstage() error {
+	l := r.l
+	for i, s := range r.chain.list[:r.at+1] {
+		f, patches := s.patches()
+		for _, p := range patches {
+			if err := l.write(f, p.b, p.at); err != nil {
+				return fmt.Errorf("write %d bytes to %s at %d: %w", len(p.b), s.path, p.at, err)
+			}
+		}
+		s.mend()
+		if patches != nil && i < r.at {
+			l.unpin(s)
+		}
+	}
 	return nil
 }
 
@@ -285,6 +335,11 @@ func (r *recovery) begin() error {
 	l.segs.list = r.chain.list[:r.at+1]
 	l.segs.tail, l.segs.durable = r.end, r.end
 	l.segs.hold(seg)
+	for _, s := range r.chain.list[:r.at] {
+		if _, patches := s.patches(); patches != nil {
+			l.segs.hold(s) // until they are written: another open file would not have them
+		}
+	}
 	f, err := seg.open(l.files)
 	if err != nil {
 		return err
@@ -301,6 +356,7 @@ func (r *recovery) begin() error {
 	l.start.Store(uint64(r.m.start))
 	l.end.Store(uint64(r.end.pos))
 	l.synced.Store(uint64(r.end.pos))
+	l.stage.written.Store(uint64(r.end.pos))
 	l.setRooms()
 	l.space.number = r.chain.number
 	l.appending.use = r.chain.use

@@ -112,9 +112,13 @@ func TestBehindAHole(t *testing.T) {
 	}
 	end := l.End()
 	seg := l.segs.last()
+	if err := l.flush(); err != nil {
+		t.Fatal(err)
+	}
 	l.Close()
 	data := files.entries[seg.path].data
 	clear(data[offset(seg.base, hole):][:store.FrameHeaderSize])
+	clear(files.entries["/spool/STAGE"].data[hole:][:store.FrameHeaderSize])
 	l = openTest(t, "/spool", o)
 	if l.End() != hole {
 		t.Fatalf("End %d, want %d, where a frame is missing", l.End(), hole)
@@ -208,7 +212,7 @@ func TestCleanEndsExactly(t *testing.T) {
 		o := Options{SegmentSize: 4096, files: files}
 		h := newHistory()
 		l := openTest(t, "/spool", o)
-		if err := errors.Join(h.append(l, 300), h.finish(l), h.append(l, size), l.Close()); err != nil {
+		if err := errors.Join(h.append(l, 300), h.finish(l), h.append(l, size), l.flush(), l.Close()); err != nil {
 			t.Fatal(err)
 		}
 		if l, err := Open("/spool", o); !errors.Is(err, store.ErrCorrupt) {

@@ -17,6 +17,9 @@ func (l *Log) Replay(from store.Position, f func(pos store.Position, payload []b
 	if from > end {
 		return l.errBeyond(from)
 	}
+	if _, err := l.inFile(end, end); err != nil {
+		return err
+	}
 	s := scanner{files: l.files}
 	before := order{any: from > 0}
 	for pos := from; pos < end; {

@@ -114,6 +114,7 @@ func (r *reading) segment(p *piece, end store.Position, exact bool) error {
 		at = max(min(at, pageSize), at-max(0, p.size-p.length)) // what is missing may have been before it
 	}
 	for r.pos < end {
+		r.show(r.pos, at, end, r.before)
 		h, reason, err := r.frame(at, end)
 		if err != nil {
 			return err
@@ -128,6 +129,11 @@ func (r *reading) segment(p *piece, end store.Position, exact bool) error {
 		if err != nil {
 			return err
 		}
+		if pos, ok := r.stage.next(p.salt, r.pos, end); ok && (next < 0 || p.offset(pos) < next) {
+			if next = p.offset(pos); !r.show(pos, next, end, order{any: true, epoch: r.before.epoch}) {
+				next = -1
+			}
+		}
 		if d := r.mark.durable.pos; next < 0 && !exact && (d <= r.pos || d > end) {
 			return nil // this is where the log ends, or where a file is missing
 		}
@@ -136,6 +142,20 @@ func (r *reading) segment(p *piece, end store.Position, exact bool) error {
 		}
 	}
 	return nil
+}
+
+// show makes the frame at a position appear at an offset of the piece, if one that continues before was staged, and tells
+// whether there is one. Like Open it does so only where the file has another one, or none, and not where the log is durable.
+func (r *reading) show(pos store.Position, at int64, end store.Position, before order) bool {
+	h, b, ok := r.stage.frame(r.seg.salt, pos, end)
+	if !ok || pos < r.mark.durable.pos || before.next(h) != nil {
+		return false
+	}
+	if there, err := r.file.bytes(at, len(b)); err == nil && !bytes.Equal(there, b) {
+		r.file.f = r.seg.patch(at, b)
+		r.file.buf = r.file.buf[:0]
+	}
+	return true
 }
 
 // frame looks at the header at an offset. reason says why what stands there is no frame.

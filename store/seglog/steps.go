@@ -10,9 +10,13 @@ const (
 	stepCreateRename  = "create:rename"  // FORMAT.tmp is durable
 	stepCreateSync    = "create:sync"    // FORMAT has its name
 
+	stepAppendStage = "append:stage" // a small frame is about to be staged
 	stepAppendWrite = "append:write" // a frame is in the ring
 	stepAppendPiece = "append:piece" // part of a frame larger than the ring is written
-	stepAppendDone  = "append:done"  // a frame is written
+	stepAppendDone  = "append:done"  // a frame is written, or staged
+
+	stepFlushWrite = "flush:write" // what is staged is about to be written
+	stepFlushDone  = "flush:done"  // it is written
 
 	stepSyncOlder   = "sync:older"   // two segments are unsynced
 	stepSyncCurrent = "sync:current" // all but the last segment is synced
@@ -37,7 +41,8 @@ const (
 	stepDropRemove  = "drop:remove"  // a file is about to be removed
 
 	stepRecoverRemove = "recover:remove" // the end has been found
-	stepRecoverZero   = "recover:zero"   // later files are gone
+	stepRecoverStage  = "recover:stage"  // later files are gone
+	stepRecoverZero   = "recover:zero"   // what was staged is in its segment
 	stepRecoverSync   = "recover:sync"   // what lay behind the end reads as zeros
 	stepRecoverMark   = "recover:mark"   // everything up to the end is durable
 	stepRecoverDone   = "recover:done"   // the epoch is raised
@@ -47,13 +52,14 @@ const (
 func Steps() []string {
 	return []string{
 		stepCreateKey, stepCreateMark, stepCreateSegment, stepCreateFormat, stepCreateRename, stepCreateSync,
-		stepAppendWrite, stepAppendPiece, stepAppendDone,
+		stepAppendStage, stepAppendWrite, stepAppendPiece, stepAppendDone,
+		stepFlushWrite, stepFlushDone,
 		stepSyncOlder, stepSyncCurrent, stepSyncDone,
 		stepRollSync, stepRollHeader, stepRollSwitch, stepRollDone,
 		stepPrepareAllocate, stepPrepareSync, stepPrepareRename, stepPrepareDone,
 		stepMarkWrite, stepMarkDone,
 		stepDropMark, stepDropFiles, stepDropRecycle, stepDropRemove,
-		stepRecoverRemove, stepRecoverZero, stepRecoverSync, stepRecoverMark, stepRecoverDone,
+		stepRecoverRemove, stepRecoverStage, stepRecoverZero, stepRecoverSync, stepRecoverMark, stepRecoverDone,
 	}
 }
 

@@ -33,7 +33,8 @@ type Survey struct {
 	keyed  bool     // who.key is what KEY says
 	slots  []mark   // of MARK, those that are valid, the newest first
 	mark   mark
-	marked bool // a slot of MARK is valid
+	marked bool      // a slot of MARK is valid
+	stage  leftovers // nil when the log was closed cleanly
 	pieces []*piece
 	epoch  uint32
 	faults []Fault
@@ -96,6 +97,13 @@ func (s *Survey) take() error {
 	}
 	s.identify()
 	s.chooseMark()
+	if !s.mark.clean {
+		stage, err := readStage(s.files, s.dir)
+		if err != nil {
+			return err
+		}
+		s.stage = stage
+	}
 	if err := s.choosePieces(); err != nil {
 		return err
 	}
@@ -338,7 +346,7 @@ func (s *Survey) Check() (end store.Position, err error) {
 	if r.chain, err = readChain(s.files, l.logDir(), r.m); err != nil {
 		return 0, err
 	}
-	if err := r.findEnd(); err != nil {
+	if err := r.findEnd(s.dir); err != nil {
 		return 0, err
 	}
 	return r.end.pos, r.compare()

@@ -88,6 +88,11 @@ func (l *Log) syncSegment(seg *segment, at tail) error {
 	if err := l.usable(); err != nil {
 		return err // another sync has failed while this one waited
 	}
+	if store.Position(l.stage.written.Load()) < at.pos {
+		if err := l.flush(); err != nil {
+			return err
+		}
+	}
 	f, err := seg.open(l.files)
 	if err == nil {
 		l.syncs.Add(1)

@@ -16,6 +16,7 @@ import (
 // A vfs is what the log asks of a file system. In production it is osFS; tests put faults and power losses there.
 type vfs interface {
 	OpenFile(name string, flag int) (vfile, error) // mode 0600
+	Map(name string, size int64) (mapping, error)  // a file of that size, of zeros that were written; made if need be
 	Mkdir(name string) error                       // mode 0700
 	Remove(name string) error
 	Rename(from, to string) error
@@ -46,6 +47,10 @@ func (osFS) OpenFile(name string, flag int) (vfile, error) {
 		return nil, err
 	}
 	return osFile{f}, nil
+}
+
+func (osFS) Map(name string, size int64) (mapping, error) {
+	return mapFile(name, size)
 }
 
 func (osFS) Mkdir(name string) error                { return os.Mkdir(name, 0o700) }
@@ -118,6 +123,13 @@ func (v homeFS) OpenFile(name string, flag int) (vfile, error) {
 		return nil, err
 	}
 	return v.vfs.OpenFile(name, flag)
+}
+
+func (v homeFS) Map(name string, size int64) (mapping, error) {
+	if err := v.home(); err != nil {
+		return nil, err
+	}
+	return v.vfs.Map(name, size)
 }
 
 func (v homeFS) Remove(name string) error {

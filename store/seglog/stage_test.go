@@ -1,0 +1,411 @@
+package seglog
+
+import (
+	"bytes"
+	"errors"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+
+	"github.com/spoolmq/spool/store"
+)
+
+// stageShape is a log whose small frames stay in the stage.
+func stageShape(files vfs) Options { return Options{SegmentSize: 256 << 10, files: files} }
+
+// stageFill appends n frames of 100 bytes and fails the test unless all of them are staged.
+func stageFill(t testing.TB, h *history, l *Log, n int) {
+	t.Helper()
+	was := l.written.Load()
+	for range n {
+		if err := h.append(l, 100); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if l.written.Load() != was {
+		t.Fatalf("%d bytes were written for %d frames that fit the stage", l.written.Load()-was, n)
+	}
+}
+
+// TestStageKilled: frames that are nowhere but in the stage are there after a kill, and again after another one before
+// anything was appended, and are in their segment by then.
+func TestStageKilled(t *testing.T) {
+	files := newMemFS()
+	h := newHistory()
+	l := h.open(t, stageShape(files))
+	stageFill(t, h, l, 50)
+	end := l.End()
+	for range 2 {
+		files = files.killed()
+		closeDead(l)
+		l = h.open(t, stageShape(files))
+		if l.End() != end || l.Synced() != end {
+			t.Fatalf("End %d, Synced %d after a kill, want %d", l.End(), l.Synced(), end)
+		}
+		h.epoch--
+		h.check(t, l, true)
+	}
+	files = files.killed()
+	closeDead(l)
+	delete(files.entries, "/spool/"+stageName)
+	l = h.open(t, stageShape(files))
+	h.epoch--
+	h.check(t, l, true)
+	l.Close()
+}
+
+// TestStageWraps: more than the stage holds goes through it, and is written before it is overwritten.
+func TestStageWraps(t *testing.T) {
+	files := newMemFS()
+	h := newHistory()
+	l := h.open(t, stageShape(files))
+	for l.End() < 3*stageSize {
+		if err := h.append(l, 1000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := int64(l.End()) - l.written.Load(); n <= 0 || n > stageSize {
+		t.Fatalf("%d bytes are staged, want at most %d", n, stageSize)
+	}
+	files = files.killed()
+	closeDead(l)
+	l = h.open(t, stageShape(files))
+	h.epoch--
+	h.check(t, l, true)
+	l.Close()
+}
+
+// TestStageRead: what is staged is read like anything else, also by one who asks for more than the ring holds.
+func TestStageRead(t *testing.T) {
+	h := newHistory()
+	l := h.open(t, Options{SegmentSize: 256 << 10, RingSize: 16 << 10, files: newMemFS()})
+	defer l.Close()
+	for len(h.frames) < 100 {
+		if err := h.append(l, 1000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if store.Position(l.stage.written.Load()) == l.End() {
+		t.Fatal("nothing is staged")
+	}
+	b, err := l.ReadSpan(0, l.End(), nil)
+	if err != nil || store.Position(len(b)) > l.End() {
+		t.Fatalf("ReadSpan: %d bytes, %v", len(b), err)
+	}
+	for pos, i := range h.at {
+		at := int(pos) + store.FrameHeaderSize
+		if at+len(h.frames[i]) <= len(b) && string(b[at:at+len(h.frames[i])]) != h.frames[i] {
+			t.Fatalf("frame %d is not what was appended", i)
+		}
+	}
+	// A position within a record: the ring has no record there, so its bytes are looked for in the file.
+	if _, err := l.ReadRecord(l.End()-40, nil); !errors.Is(err, store.ErrCorrupt) {
+		t.Fatalf("ReadRecord within a record = %v, want %v", err, store.ErrCorrupt)
+	}
+	if b, err := l.ReadSpan(0, l.End(), nil); err != nil || store.Position(len(b)) != l.End() {
+		t.Fatalf("ReadSpan of what is written: %d bytes, %v, want %d", len(b), err, l.End())
+	}
+	h.epoch--
+	h.check(t, l, true)
+}
+
+// TestStageHole: of staged frames of which one is lost, those behind it are dropped.
+func TestStageHole(t *testing.T) {
+	files := newMemFS()
+	h := newHistory()
+	l := h.open(t, stageShape(files))
+	stageFill(t, h, l, 10)
+	hole := l.End()
+	stageFill(t, h, l, 10)
+	files = files.killed()
+	closeDead(l)
+	files.entries["/spool/"+stageName].data[hole+store.FrameHeaderSize+90] ^= 1
+	l = h.open(t, stageShape(files))
+	if l.End() != hole {
+		t.Fatalf("End %d, want %d, where a frame has rotted", l.End(), hole)
+	}
+	l.Close()
+}
+
+// TestStageFault: a stage that takes nothing more fails the log, and what it took before is there.
+func TestStageFault(t *testing.T) {
+	files := newMemFS()
+	faulty := &faultFS{vfs: files}
+	h := newHistory()
+	h.fault = syscall.EIO
+	l := h.open(t, stageShape(faulty))
+	stageFill(t, h, l, 10)
+	end := l.End()
+	puts := 0
+	faulty.fault = func(_ int, op string) error {
+		if op == "put" {
+			if puts++; puts == 2 {
+				return syscall.EIO
+			}
+		}
+		return nil
+	}
+	for range 2 {
+		if err := h.append(l, 100); !errors.Is(err, syscall.EIO) {
+			t.Fatalf("Append = %v, want %v", err, syscall.EIO)
+		}
+	}
+	if err := l.flush(); !errors.Is(err, syscall.EIO) || puts != 2 {
+		t.Fatalf("flush = %v, %d puts, want %v, 2", err, puts, syscall.EIO)
+	}
+	files = files.killed()
+	closeDead(l)
+	l = h.open(t, stageShape(files))
+	if l.End() != end {
+		t.Fatalf("End %d, want %d", l.End(), end)
+	}
+	l.Close()
+}
+
+// TestStageTells: that a position was durable may be told by a frame in the stage alone. Damage below it is not taken for
+// the end of the log.
+func TestStageTells(t *testing.T) {
+	files := newMemFS()
+	h := newHistory()
+	l := h.open(t, stageShape(files))
+	stageFill(t, h, l, 1)
+	if err := errors.Join(h.append(l, 10000), l.Sync(l.End())); err != nil {
+		t.Fatal(err)
+	}
+	stageFill(t, h, l, 1)
+	seg := l.segs.last()
+	files = files.killed()
+	closeDead(l)
+	files.entries[seg.path].data[5000] ^= 1
+	if l, err := Open("/spool", stageShape(files)); !errors.Is(err, store.ErrCorrupt) {
+		closeDead(l)
+		t.Fatalf("Open of a log that is damaged where it was durable = %v, want %v", err, store.ErrCorrupt)
+	}
+}
+
+// TestStageOfCleanLog: a log that was closed cleanly does not look at its stage, whatever is there.
+func TestStageOfCleanLog(t *testing.T) {
+	files := newMemFS()
+	h := newHistory()
+	l := h.open(t, stageShape(files))
+	stageFill(t, h, l, 10)
+	if err := errors.Join(h.finish(l), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range files.entries["/spool/"+stageName].data {
+		files.entries["/spool/"+stageName].data[i] ^= 0x55
+	}
+	l = h.open(t, stageShape(files))
+	h.epoch--
+	h.check(t, l, true)
+	l.Close()
+}
+
+// TestStageCleared: a clean close leaves nothing in the stage.
+func TestStageCleared(t *testing.T) {
+	files := newMemFS()
+	h := newHistory()
+	l := h.open(t, stageShape(files))
+	stageFill(t, h, l, 10)
+	if err := errors.Join(h.finish(l), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if b := files.entries["/spool/"+stageName].data; len(b) != stageSize || len(bytes.Trim(b, "\x00")) > 0 {
+		t.Fatal("the stage of a log that was closed cleanly is not empty")
+	}
+}
+
+// TestStageOrder: a frame stays in the stage that a power loss has cut off, and another log goes on in its place, with a
+// frame of the same length before it. The old one does not follow the new one.
+func TestStageOrder(t *testing.T) {
+	files := newMemFS()
+	h := newHistory()
+	l := h.open(t, stageShape(files))
+	stageFill(t, h, l, 2)
+	files = files.killed()
+	closeDead(l)
+	old := slices.Clone(files.entries["/spool/"+stageName].data)
+	clear(files.entries["/spool/"+stageName].data)
+	l = h.open(t, stageShape(files))
+	if l.End() != 0 {
+		t.Fatalf("End %d of a log of which everything is lost, want 0", l.End())
+	}
+	stageFill(t, h, l, 1)
+	end := l.End()
+	files = files.killed()
+	closeDead(l)
+	copy(files.entries["/spool/"+stageName].data[end:], old[end:])
+	l = h.open(t, stageShape(files))
+	if l.End() != end {
+		t.Fatalf("End %d, want %d", l.End(), end)
+	}
+	l.Close()
+}
+
+// TestStageAcrossSegments: after a power loss the stage may have the frames at the end of a segment behind which another one
+// was begun. They are written where they belong, and read there before.
+func TestStageAcrossSegments(t *testing.T) {
+	files := newMemFS()
+	h := newHistory()
+	o := stageShape(files)
+	o.SegmentSize = 8192
+	l := h.open(t, o)
+	for len(l.Boundaries()) < 2 {
+		if err := h.append(l, 500); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stageFill(t, h, l, 3)
+	first := l.segs.list[0]
+	at := first.end.pos - 2000
+	if l.segs.older == nil {
+		t.Fatal("the first segment is durable")
+	}
+	files = files.killed()
+	closeDead(l)
+	clear(files.entries[first.path].data[offset(0, at):])
+	o.files = files
+	found := 0
+	o.Found = func(l *Log) error {
+		for range 3 { // no other open file takes the place of those that have what was staged
+			found = 0
+			if err := l.Replay(0, func(store.Position, []byte) error { found++; return nil }); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	l = h.open(t, o)
+	if found != len(h.frames) {
+		t.Fatalf("%d frames, want %d", found, len(h.frames))
+	}
+	h.epoch--
+	h.check(t, l, true)
+	delete(files.entries, "/spool/"+stageName)
+	closeDead(l)
+	o.files = files.killed()
+	l = h.open(t, o)
+	h.epoch--
+	h.check(t, l, true)
+	l.Close()
+}
+
+// stageTorn makes a log on disk that nobody has closed, whose last frames are staged, and returns its bodies.
+func stageTorn(t *testing.T, dir string) (bodies []string) {
+	bodies = salvageMake(t, dir, 200, Options{})
+	more := salvageMake(t, dir+"-more", 5, Options{})
+	l, err := Open(dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.stage.to == nil {
+		t.Skip("frames are not staged on this system")
+	}
+	for i := range more {
+		head := store.AppendRecordHead(nil, 1, []byte("head"), len(more[i]), store.BodySum([]byte(more[i])))
+		p := store.Payload{Parts: [][]byte{head, []byte(more[i])}, Len: len(head) + len(more[i]), Heads: crc32.Checksum(head, store.Castagnoli), Records: 1}
+		if _, err := l.Append(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return append(bodies, more...)
+}
+
+// TestStageSalvaged: a survey finds what is staged, also behind damage.
+func TestStageSalvaged(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "spool")
+	want := stageTorn(t, dir)
+	got, faults := salvageRead(t, dir)
+	if len(faults) > 0 || !slices.Equal(got, want) {
+		t.Fatalf("%d bodies, want %d; faults %v", len(got), len(want), faults)
+	}
+	path := filepath.Join(dir, logName, "0000000000000001.seg")
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := slices.Clone(whole)
+	end := bytes.LastIndex(b, []byte("<frame 199 record 2"))
+	clear(b[end-500 : end+60]) // the last frames in the segment
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, faults = salvageRead(t, dir)
+	if len(faults) == 0 || len(got) < len(want)-30 || !slices.Equal(got[len(got)-15:], want[len(want)-15:]) {
+		t.Fatalf("%d bodies of %d, faults %v", len(got), len(want), faults)
+	}
+}
+
+// TestStageHidesNothing: damage where the log was durable is told by a survey, though the stage still has what stood there.
+func TestStageHidesNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "spool")
+	l, err := Open(dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.stage.to == nil {
+		t.Skip("frames are not staged on this system")
+	}
+	for i := range uint64(10) {
+		if _, err := l.Append(testPayload(100, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := l.segs.last().path
+	if err := errors.Join(l.Sync(l.End()), l.Mark(1, false), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[pageSize+500] ^= 1
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, faults := salvageRead(t, dir); len(faults) == 0 {
+		t.Error("no fault")
+	}
+}
+
+// TestStageCutOff: somebody cuts the file off while it is mapped. That is an error, not the end of the process.
+func TestStageCutOff(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "spool")
+	l, err := Open(dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if l.stage.to == nil {
+		t.Skip("frames are not staged on this system")
+	}
+	if err := os.Truncate(filepath.Join(dir, stageName), 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Append(testPayload(10, 0)); err == nil {
+		t.Fatal("Append into a stage that is not there = nil, want an error")
+	}
+}
+
+// TestStageRefused: without a stage each frame is written at once.
+func TestStageRefused(t *testing.T) {
+	faulty := &faultFS{vfs: newMemFS()}
+	faulty.fault = func(_ int, op string) error {
+		if op == "map" {
+			return syscall.ENODEV
+		}
+		return nil
+	}
+	h := newHistory()
+	l := h.open(t, stageShape(faulty))
+	defer l.Close()
+	if err := h.append(l, 10); err != nil || l.stage.written.Load() != uint64(l.End()) {
+		t.Fatalf("written to %d, want %d, %v", l.stage.written.Load(), l.End(), err)
+	}
+}
