@@ -247,3 +247,46 @@ func FuzzSegment(f *testing.F) {
 		}
 	})
 }
+
+// FuzzStage puts bytes into the stage of a log that was killed, some of them as a frame header that verifies, and opens the
+// log.
+func FuzzStage(f *testing.F) {
+	header := make([]byte, store.FrameHeaderSize)
+	store.PutFrameHeader(header, store.FrameHeader{Size: 64, Payload: 16, Pos: 336, Prev: 1, Epoch: 1, Records: 1}, 0)
+	f.Add(header, uint16(336/8), true)
+	f.Add(bytes.Repeat([]byte("SPOL\xff\xff\xff\xff"), 100), uint16(60), false)
+	f.Add(bytes.Repeat([]byte{0}, 100), uint16(8190), true)
+	f.Fuzz(func(t *testing.T, b []byte, at uint16, sealed bool) {
+		files := newMemFS()
+		o := Options{SegmentSize: 8192, files: files}
+		l := openTest(t, "/spool", o)
+		h := newHistory()
+		if err := errors.Join(h.append(l, 100), l.Sync(l.End()), h.append(l, 50)); err != nil {
+			t.Fatal(err)
+		}
+		synced, salt := l.Synced(), l.segs.last().salt
+		files = files.killed()
+		closeDead(l)
+		stage := files.entries["/spool/"+stageName].data
+		from := int(at%(stageSize/store.FrameAlign)) * store.FrameAlign
+		if part := stage[from:][:min(len(b), stageSize-from)]; copy(part, b) >= store.FrameHeaderSize && sealed {
+			binary.LittleEndian.PutUint32(part, store.FrameMagic)
+			binary.LittleEndian.PutUint32(part[4:], crc32.Update(salt, store.Castagnoli, part[8:store.FrameHeaderSize]))
+		}
+		o.files = files
+		l, err := Open("/spool", o)
+		if err != nil {
+			if !errors.Is(err, store.ErrCorrupt) {
+				t.Fatalf("Open = %v", err)
+			}
+			return
+		}
+		defer l.Close()
+		if l.End() < synced {
+			t.Fatalf("End %d, want at least %d", l.End(), synced)
+		}
+		if err := l.Replay(0, func(store.Position, []byte) error { return nil }); err != nil {
+			t.Fatalf("Replay = %v", err)
+		}
+	})
+}
