@@ -197,7 +197,7 @@ func (d *driver) run() {
 	if steps == 0 {
 		steps = 250
 		if testing.Short() {
-			steps = 120
+			steps = 80
 		}
 		if d.mid {
 			steps /= 3

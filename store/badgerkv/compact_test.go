@@ -80,6 +80,9 @@ func TestFloodOfSmallValues(t *testing.T) {
 		"inline":       {n: 50_000, passes: 3, key: 9, value: inlineLimit},
 		"longest keys": {n: 500, passes: 2, key: MaxKey, value: 1},
 	} {
+		if testing.Short() && name == "tiny" {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			dir, crashed := filepath.Join(t.TempDir(), "idx"), filepath.Join(t.TempDir(), "crashed")
 			ix := mustOpen(t, dir)

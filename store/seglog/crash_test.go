@@ -199,8 +199,11 @@ func TestCrash(t *testing.T) {
 	for _, name := range []string{"tiny", "tinyW", "small"} {
 		for _, power := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/power=%t", name, power), func(t *testing.T) {
-				alive := false
-				for die := 1; !alive; die += 1 + die/80 {
+				alive, dense := false, 80
+				if testing.Short() {
+					dense = 25
+				}
+				for die := 1; !alive; die += 1 + die/dense {
 					alive = crashOnce(t, shapes[name], seed, die, power)
 				}
 			})
