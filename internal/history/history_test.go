@@ -156,6 +156,41 @@ func TestPurgedBeforeRead(t *testing.T) {
 	}
 }
 
+// TestMoveBesideAHandOver: a receive that waits is given the dead letters that have come. That another lease has ended
+// meanwhile, whose message is about to be moved, is no fault, unless that was long ago, or before the call.
+func TestMoveBesideAHandOver(t *testing.T) {
+	const ms = int64(1e6)
+	for _, c := range []struct {
+		wait, ended int64 // when the other lease ended, before the hand-over
+		right       bool
+	}{{1000 * ms, ms / 10, true}, {0, ms / 10, false}, {1000 * ms, 30 * ms, false}, {1000 * ms, 60 * ms, false}} {
+		l := New(Options{})
+		dead := l.Queue("dead", None)
+		a := l.Queue("a", dead)
+		call := func(o *Op, begin, end int64) {
+			l.Call(o, begin)
+			l.Return(o, OK, end)
+		}
+		taken := 2000 * ms // the hand-over
+		lease := func(id string, at, until int64) *Op {
+			return &Op{Verb: Receive, Queue: a, Max: 1, Visibility: until - at, Got: []Delivery{{
+				ID: id, Body: "m" + id, Receipt: "r" + id, Enqueued: 3, FirstReceived: at, Visible: until, Receives: 1}}}
+		}
+		call(&Op{Verb: Create, Queue: dead, Settings: &Settings{Visibility: 1000 * ms, Retention: 1e15}}, 1, 1)
+		call(&Op{Verb: Create, Queue: a, Settings: &Settings{Visibility: 1000 * ms, Retention: 1e15, MaxReceives: 1}}, 2, 2)
+		call(&Op{Verb: Send, Queue: a, Sent: []Sent{{Body: "m1"}, {Body: "m2"}}, IDs: []string{"1", "2"}}, 3, 3)
+		moved := taken - ms/2
+		call(lease("1", 4, moved), 4, 4)
+		call(lease("2", 5, taken-c.ended), 5, 5)
+		call(&Op{Verb: Receive, Queue: dead, Max: 5, Wait: c.wait, Got: []Delivery{{
+			ID: "3", Body: "m1", Receipt: "r3", Enqueued: moved, FirstReceived: taken, Visible: taken + 1000*ms, Receives: 1,
+			Origin: &Origin{Queue: "a", ID: "1", Enqueued: 3, Receives: 1}}}}, taken-50*ms, taken)
+		if v := l.Check(); (len(v.Violations) == 0) != c.right {
+			t.Errorf("a lease that ended %d ns before the hand-over, wait %d: %v, want none: %t", c.ended, c.wait, v.Violations, c.right)
+		}
+	}
+}
+
 // TestLimit: a history that was cut off says so.
 func TestLimit(t *testing.T) {
 	l := New(Options{Limit: 1})

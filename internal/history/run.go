@@ -328,9 +328,11 @@ func (r *run) unnamed(o *Op) {
 		}
 		evolved := evolve(buf[:0], *s, lo, hi, r.l.o.LateMoves)
 		for j := range evolved {
-			s := &evolved[j]
+			was, s := s.dead, &evolved[j]
 			here := s.sent && (o.Queue == r.t.queue) != s.dead
-			other = other || !here || s.kind != active || s.enqueued.hi >= last
+			// Who waits gets what has come, and not what is about to be moved.
+			comes := o.Wait > 0 && s.dead && !was && s.enqueued.lo > max(o.begin, lo-r.l.o.grace())
+			other = other || !here || comes || s.kind != active || s.enqueued.hi >= last
 		}
 		if other {
 			definite = false
