@@ -15,6 +15,7 @@ import (
 
 var (
 	diskHistorySeed  = flag.Uint64("spool.history.seed", 0, "seed of TestHistory; 0 draws one")
+	diskHistorySeeds = flag.Int("spool.history.seeds", 1, "how many seeds TestHistory takes, from that one on")
 	diskHistorySteps = flag.Int("spool.history.steps", 0, "calls of TestHistory on each spool (0: 4000, 1200 with -short)")
 	diskHistoryBack  = flag.Bool("spool.history.control", false, "put an older copy of the directory back in between: TestHistory has to fail")
 )
@@ -31,7 +32,15 @@ const (
 // has internal/history judge what they were told. The spool is closed and opened in between.
 func TestHistory(t *testing.T) {
 	seed, steps := drawn(*diskHistorySeed, *diskHistorySteps, 1200)
-	t.Logf("-spool.history.seed=%d", seed)
+	for range *diskHistorySeeds {
+		t.Logf("-spool.history.seed=%d", seed)
+		diskHistories(t, seed, steps)
+		seed++
+	}
+}
+
+// diskHistories makes and judges a history at each level of durability.
+func diskHistories(t *testing.T, seed uint64, steps int) {
 	for i, level := range []spool.Durability{spool.Fsync, spool.Written} {
 		rng := rand.New(rand.NewPCG(seed, uint64(i)))
 		sim := &simulation{seed: seed, dir: t.TempDir(), rng: rng, real: true, durability: level, calm: true, wake: make(chan struct{})}

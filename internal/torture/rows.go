@@ -31,7 +31,7 @@ var rows = []row{
 	{name: "history", pkg: "./internal/history", test: ".", ci: []string{"-history.seeds=2200"}, full: []string{"-history.seeds=20000"},
 		most: 50_000_000, of: "operations", seed: "history.seed", proof: "all mutants caught",
 		counts: counts{operations: `Ops:(\d+)`}},
-	{name: "real history", pkg: ".", test: "^TestHistory$", ci: []string{"-spool.history.steps=8000"}, full: []string{"-spool.history.steps=40000"},
+	{name: "real history", pkg: ".", test: "^TestHistory$", ci: []string{"-spool.history.steps=8000"}, full: []string{"-spool.history.steps=12000", "-spool.history.seeds=20"},
 		most: 5_000_000, of: "operations", control: []string{"-spool.history.control"}, seed: "spool.history.seed",
 		counts: counts{operations: `(\d+) operations, \d+ messages`}},
 	{name: "kill", pkg: ".", test: "^TestKill$|^TestStepKill$|^TestRepairKill$|^TestCleanKill$", ci: []string{"-spool.kill.cycles=75", "-spool.kill.steps=1"},
