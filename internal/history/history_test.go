@@ -191,6 +191,35 @@ func TestMoveBesideAHandOver(t *testing.T) {
 	}
 }
 
+// TestTakenInPortions: what becomes active between two portions of a batch may be older than what the first one took.
+func TestTakenInPortions(t *testing.T) {
+	for _, c := range []struct {
+		due   int64 // of a message that the batch left
+		right bool
+	}{{1050, true}, {950, false}} {
+		l := New(Options{})
+		q := l.Queue("a", None)
+		call := func(o *Op, at int64) {
+			o.Queue = q
+			l.Call(o, at)
+			l.Return(o, OK, at)
+		}
+		call(&Op{Verb: Create, Settings: &Settings{Visibility: 1e9, Retention: 1e15}}, 1)
+		call(&Op{Verb: Send, Sent: []Sent{{Body: "m1", Delay: 1050 - 10}}, IDs: []string{"1"}}, 10)
+		call(&Op{Verb: Send, Sent: []Sent{{Body: "m2", Delay: c.due - 20}}, IDs: []string{"2"}}, 20)
+		call(&Op{Verb: Send, Sent: []Sent{{Body: "m3"}}, IDs: []string{"3"}}, 30)
+		got := func(id string, enqueued, taken int64) Delivery {
+			return Delivery{ID: id, Body: "m" + id, Receipt: "r" + id, Enqueued: enqueued, FirstReceived: taken, Visible: taken + 1e9, Receives: 1}
+		}
+		receive := &Op{Verb: Receive, Queue: q, Max: 2, Got: []Delivery{got("1", 10, 1060), got("3", 30, 1000)}}
+		l.Call(receive, 1000)
+		l.Return(receive, OK, 1070)
+		if v := l.Check(); (len(v.Violations) == 0) != c.right {
+			t.Errorf("one that is due at %d was left: %v, want none: %t", c.due, v.Violations, c.right)
+		}
+	}
+}
+
 // TestLimit: a history that was cut off says so.
 func TestLimit(t *testing.T) {
 	l := New(Options{Limit: 1})

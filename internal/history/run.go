@@ -323,7 +323,11 @@ func (r *run) unnamed(o *Op) {
 			if v == 0 {
 				v = set.Visibility
 			}
-			lo = o.Got[0].Visible - v // the instant at which it took them
+			left := s.enqueued.hi
+			if (o.Queue == r.t.queue) == s.dead {
+				left = 0 // it is not there yet
+			}
+			lo = o.passed(left) - v
 			hi = lo
 		}
 		evolved := evolve(buf[:0], *s, lo, hi, r.l.o.LateMoves)
@@ -358,6 +362,17 @@ func (r *run) settingsOf(q QueueID, s *state) *Settings {
 		return s.src
 	}
 	return s.dst
+}
+
+// passed is the latest end of the leases that a receive has given of messages younger than one that it left; of all of
+// them when it left others only because there was none. It may have taken them one after the other.
+func (o *Op) passed(enqueued int64) (end int64) {
+	for i := range o.Got {
+		if g := &o.Got[i]; len(o.Got) < o.Max || g.Enqueued > enqueued {
+			end = max(end, g.Visible)
+		}
+	}
+	return end
 }
 
 func (o *Options) grace() int64 {
