@@ -17,26 +17,28 @@ import (
 func TestFaults(t *testing.T) {
 	seed := seedFor(t)
 	for _, fault := range []error{syscall.EIO, syscall.ENOSPC} {
-		t.Run(fault.Error(), func(t *testing.T) {
-			failed := 0
-			for n := 1; ; n += 1 + n/200 {
-				hit, fatal := faultOnce(t, fault, seed, n)
-				if !hit {
-					break
+		for _, ring := range []int{8192, 16384} { // without a stage, and with one
+			t.Run(fmt.Sprintf("%v, ring %d", fault, ring), func(t *testing.T) {
+				failed := 0
+				for n := 1; ; n += 1 + n/200 {
+					hit, fatal := faultOnce(t, fault, seed, n, ring)
+					if !hit {
+						break
+					}
+					if fatal {
+						failed++
+					}
 				}
-				if fatal {
-					failed++
+				if failed < 50 {
+					t.Errorf("%d operations failed the log, want at least 50", failed)
 				}
-			}
-			if failed < 50 {
-				t.Errorf("%d operations failed the log, want at least 50", failed)
-			}
-		})
+			})
+		}
 	}
 }
 
 // faultOnce lets the n-th operation fail. It tells whether there was one, and whether it failed the log.
-func faultOnce(t *testing.T, fault error, seed uint64, n int) (hit, fatal bool) {
+func faultOnce(t *testing.T, fault error, seed uint64, n, ring int) (hit, fatal bool) {
 	files := newMemFS()
 	faulty := &faultFS{vfs: files}
 	var failed atomic.Bool
@@ -51,7 +53,7 @@ func faultOnce(t *testing.T, fault error, seed uint64, n int) (hit, fatal bool) 
 		hit = true
 		return fault // of Free too: then traffic alone decides
 	}
-	o := Options{SegmentSize: 4096, RingSize: 16384, files: faulty}
+	o := Options{SegmentSize: 4096, RingSize: ring, files: faulty}
 	h := newHistory()
 	h.fault = fault
 	script := rand.New(rand.NewPCG(seed, 1))

@@ -409,3 +409,118 @@ func TestStageRefused(t *testing.T) {
 		t.Fatalf("written to %d, want %d, %v", l.stage.written.Load(), l.End(), err)
 	}
 }
+
+// TestStageFaultOpen lets each operation of an Open fail that moves what was staged to its segment. The next Open finds all of it.
+func TestStageFaultOpen(t *testing.T) {
+	files := newMemFS()
+	h := newHistory()
+	l := h.open(t, stageShape(files))
+	stageFill(t, h, l, 5)
+	end := l.End()
+	files = files.killed()
+	closeDead(l)
+	for n := 1; ; n++ {
+		hit := false
+		tried := files.copy()
+		faulty := &faultFS{vfs: tried}
+		faulty.fault = func(i int, _ string) error {
+			if i != n {
+				return nil
+			}
+			hit = true
+			return syscall.EIO
+		}
+		l, err := Open("/spool", stageShape(faulty))
+		if !hit {
+			l.Close()
+			if n < 20 {
+				t.Fatalf("%d operations", n)
+			}
+			return
+		}
+		closeDead(l)
+		l, err = Open("/spool", stageShape(tried.killed()))
+		if err != nil || l.End() != end {
+			t.Fatalf("operation %d failed: Open = %v, want End %d", n, err, end)
+		}
+		l.Close()
+	}
+}
+
+// TestStageFaultRead: what is staged cannot be written when somebody reads it. That is an error, and the log has failed.
+func TestStageFaultRead(t *testing.T) {
+	for what, read := range map[string]func(l *Log) error{
+		"ReadRecord": func(l *Log) error { _, err := l.ReadRecord(l.End()-40, nil); return err },
+		"Replay": func(l *Log) error {
+			return l.Replay(0, func(store.Position, []byte) error { return nil })
+		},
+	} {
+		faulty := &faultFS{vfs: newMemFS()}
+		h := newHistory()
+		h.fault = syscall.EIO
+		l := h.open(t, stageShape(faulty))
+		stageFill(t, h, l, 5)
+		faulty.fault = func(_ int, op string) error {
+			if op == "write" {
+				return syscall.EIO
+			}
+			return nil
+		}
+		for range 2 {
+			if err := read(l); !errors.Is(err, syscall.EIO) {
+				t.Errorf("%s = %v, want %v", what, err, syscall.EIO)
+			}
+		}
+		closeDead(l)
+	}
+}
+
+// TestFaultBehindTheEnd lets each operation of an Open fail that looks for what later segments tell of the durable position.
+func TestFaultBehindTheEnd(t *testing.T) {
+	files := newMemFS()
+	o := Options{SegmentSize: 4096, RingSize: 8192, files: files}
+	h := newHistory()
+	l := h.open(t, o)
+	for len(l.Boundaries()) < 3 {
+		if err := h.append(l, 700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	torn := l.segs.list[1]
+	files = files.killed()
+	closeDead(l)
+	clear(files.entries[torn.path].data[offset(torn.base, torn.base):])
+	failed := 0
+	for n := 1; ; n++ {
+		hit := false
+		tried := files.copy()
+		faulty := &faultFS{vfs: tried}
+		faulty.fault = func(i int, _ string) error {
+			if i != n {
+				return nil
+			}
+			hit = true
+			return syscall.EIO
+		}
+		o.files = faulty
+		l, err := Open("/spool", o)
+		closeDead(l)
+		if errors.Is(err, syscall.EIO) {
+			failed++
+		} else if err != nil {
+			t.Fatalf("operation %d failed: Open = %v, want %v", n, err, syscall.EIO)
+		}
+		if !hit {
+			break
+		}
+		o.files = tried.killed()
+		l = openTest(t, "/spool", o)
+		if l.End() != torn.base {
+			t.Fatalf("operation %d failed: End %d, want %d", n, l.End(), torn.base)
+		}
+		l.Close()
+	}
+	if failed < 20 {
+		t.Errorf("%d operations failed, want at least 20", failed)
+	}
+}
