@@ -439,6 +439,9 @@ func TestStageFaultOpen(t *testing.T) {
 			return
 		}
 		closeDead(l)
+		if err != nil && !errors.Is(err, syscall.EIO) {
+			t.Fatalf("operation %d failed: Open = %v, want %v", n, err, syscall.EIO)
+		}
 		l, err = Open("/spool", stageShape(tried.killed()))
 		if err != nil || l.End() != end {
 			t.Fatalf("operation %d failed: Open = %v, want End %d", n, err, end)
