@@ -3,6 +3,7 @@ package seglog
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"os"
 	"path/filepath"
@@ -30,6 +31,62 @@ func stageFill(t testing.TB, h *history, l *Log, n int) {
 	}
 }
 
+// stageKill kills the process that has a log open, and returns what the next one finds.
+func stageKill(l *Log, files *memFS) *memFS {
+	files = files.killed()
+	closeDead(l)
+	return files
+}
+
+// stageHas opens a log that has all that was appended.
+func stageHas(t testing.TB, h *history, o Options) *Log {
+	t.Helper()
+	l := h.open(t, o)
+	h.epoch-- // as it was before
+	h.check(t, l, true)
+	return l
+}
+
+// stageEnds opens a log that ends at a position, and closes it.
+func stageEnds(t testing.TB, how string, o Options, end store.Position) {
+	t.Helper()
+	l := openTest(t, "/spool", o)
+	if l.End() != end {
+		t.Fatalf("%s: End %d, want %d", how, l.End(), end)
+	}
+	l.Close()
+}
+
+// stageFaults has each operation of an Open fail: it answers the fault or nothing, and the next one finds the end where it
+// is. It returns how many of them failed.
+func stageFaults(t testing.TB, files *memFS, o Options, end store.Position) (failed int) {
+	t.Helper()
+	for n := 1; ; n++ {
+		how := fmt.Sprintf("operation %d failed", n)
+		hit := false
+		tried := files.copy()
+		o.files = &faultFS{vfs: tried, fault: func(i int, _ string) error {
+			if i != n {
+				return nil
+			}
+			hit = true
+			return syscall.EIO
+		}}
+		l, err := Open("/spool", o)
+		closeDead(l)
+		if errors.Is(err, syscall.EIO) {
+			failed++
+		} else if err != nil {
+			t.Fatalf("%s: Open = %v, want %v", how, err, syscall.EIO)
+		}
+		o.files = tried.killed()
+		stageEnds(t, how, o, end)
+		if !hit {
+			return failed
+		}
+	}
+}
+
 // TestStageKilled: frames that are nowhere but in the stage are there after a kill, and again after another one before
 // anything was appended, and are in their segment by then.
 func TestStageKilled(t *testing.T) {
@@ -39,22 +96,15 @@ func TestStageKilled(t *testing.T) {
 	stageFill(t, h, l, 50)
 	end := l.End()
 	for range 2 {
-		files = files.killed()
-		closeDead(l)
-		l = h.open(t, stageShape(files))
+		files = stageKill(l, files)
+		l = stageHas(t, h, stageShape(files))
 		if l.End() != end || l.Synced() != end {
 			t.Fatalf("End %d, Synced %d after a kill, want %d", l.End(), l.Synced(), end)
 		}
-		h.epoch--
-		h.check(t, l, true)
 	}
-	files = files.killed()
-	closeDead(l)
+	files = stageKill(l, files)
 	delete(files.entries, "/spool/"+stageName)
-	l = h.open(t, stageShape(files))
-	h.epoch--
-	h.check(t, l, true)
-	l.Close()
+	stageHas(t, h, stageShape(files)).Close()
 }
 
 // TestStageWraps: more than the stage holds goes through it, and is written before it is overwritten.
@@ -70,12 +120,8 @@ func TestStageWraps(t *testing.T) {
 	if n := int64(l.End()) - l.written.Load(); n <= 0 || n > stageSize {
 		t.Fatalf("%d bytes are staged, want at most %d", n, stageSize)
 	}
-	files = files.killed()
-	closeDead(l)
-	l = h.open(t, stageShape(files))
-	h.epoch--
-	h.check(t, l, true)
-	l.Close()
+	files = stageKill(l, files)
+	stageHas(t, h, stageShape(files)).Close()
 }
 
 // TestStageRead: what is staged is read like anything else, also by one who asks for more than the ring holds.
@@ -120,14 +166,9 @@ func TestStageHole(t *testing.T) {
 	stageFill(t, h, l, 10)
 	hole := l.End()
 	stageFill(t, h, l, 10)
-	files = files.killed()
-	closeDead(l)
+	files = stageKill(l, files)
 	files.entries["/spool/"+stageName].data[hole+store.FrameHeaderSize+90] ^= 1
-	l = h.open(t, stageShape(files))
-	if l.End() != hole {
-		t.Fatalf("End %d, want %d, where a frame has rotted", l.End(), hole)
-	}
-	l.Close()
+	stageEnds(t, "a frame has rotted", stageShape(files), hole)
 }
 
 // TestStageFault: a stage that takes nothing more fails the log, and what it took before is there.
@@ -156,13 +197,8 @@ func TestStageFault(t *testing.T) {
 	if err := l.flush(); !errors.Is(err, syscall.EIO) || puts != 2 {
 		t.Fatalf("flush = %v, %d puts, want %v, 2", err, puts, syscall.EIO)
 	}
-	files = files.killed()
-	closeDead(l)
-	l = h.open(t, stageShape(files))
-	if l.End() != end {
-		t.Fatalf("End %d, want %d", l.End(), end)
-	}
-	l.Close()
+	files = stageKill(l, files)
+	stageEnds(t, "the stage has failed", stageShape(files), end)
 }
 
 // TestStageTells: that a position was durable may be told by a frame in the stage alone. Damage below it is not taken for
@@ -177,8 +213,7 @@ func TestStageTells(t *testing.T) {
 	}
 	stageFill(t, h, l, 1)
 	seg := l.segs.last()
-	files = files.killed()
-	closeDead(l)
+	files = stageKill(l, files)
 	files.entries[seg.path].data[5000] ^= 1
 	if l, err := Open("/spool", stageShape(files)); !errors.Is(err, store.ErrCorrupt) {
 		closeDead(l)
@@ -198,10 +233,7 @@ func TestStageOfCleanLog(t *testing.T) {
 	for i := range files.entries["/spool/"+stageName].data {
 		files.entries["/spool/"+stageName].data[i] ^= 0x55
 	}
-	l = h.open(t, stageShape(files))
-	h.epoch--
-	h.check(t, l, true)
-	l.Close()
+	stageHas(t, h, stageShape(files)).Close()
 }
 
 // TestStageCleared: a clean close leaves nothing in the stage.
@@ -225,8 +257,7 @@ func TestStageOrder(t *testing.T) {
 	h := newHistory()
 	l := h.open(t, stageShape(files))
 	stageFill(t, h, l, 2)
-	files = files.killed()
-	closeDead(l)
+	files = stageKill(l, files)
 	old := slices.Clone(files.entries["/spool/"+stageName].data)
 	clear(files.entries["/spool/"+stageName].data)
 	l = h.open(t, stageShape(files))
@@ -235,14 +266,9 @@ func TestStageOrder(t *testing.T) {
 	}
 	stageFill(t, h, l, 1)
 	end := l.End()
-	files = files.killed()
-	closeDead(l)
+	files = stageKill(l, files)
 	copy(files.entries["/spool/"+stageName].data[end:], old[end:])
-	l = h.open(t, stageShape(files))
-	if l.End() != end {
-		t.Fatalf("End %d, want %d", l.End(), end)
-	}
-	l.Close()
+	stageEnds(t, "an old frame behind the end", stageShape(files), end)
 }
 
 // TestStageAcrossSegments: after a power loss the stage may have the frames at the end of a segment behind which another one
@@ -264,8 +290,7 @@ func TestStageAcrossSegments(t *testing.T) {
 	if l.segs.older == nil {
 		t.Fatal("the first segment is durable")
 	}
-	files = files.killed()
-	closeDead(l)
+	files = stageKill(l, files)
 	clear(files.entries[first.path].data[offset(0, at):])
 	o.files = files
 	found := 0
@@ -278,32 +303,35 @@ func TestStageAcrossSegments(t *testing.T) {
 		}
 		return nil
 	}
-	l = h.open(t, o)
+	l = stageHas(t, h, o)
 	if found != len(h.frames) {
 		t.Fatalf("%d frames, want %d", found, len(h.frames))
 	}
-	h.epoch--
-	h.check(t, l, true)
 	delete(files.entries, "/spool/"+stageName)
 	closeDead(l)
 	o.files = files.killed()
-	l = h.open(t, o)
-	h.epoch--
-	h.check(t, l, true)
-	l.Close()
+	stageHas(t, h, o).Close()
+}
+
+// stageOnDisk opens a log on disk, and skips the test where there is no stage.
+func stageOnDisk(t *testing.T, dir string) *Log {
+	t.Helper()
+	l, err := Open(dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.stage.to == nil {
+		l.Close()
+		t.Skip("frames are not staged on this system")
+	}
+	return l
 }
 
 // stageTorn makes a log on disk that nobody has closed, whose last frames are staged, and returns its bodies.
 func stageTorn(t *testing.T, dir string) (bodies []string) {
 	bodies = salvageMake(t, dir, 200, Options{})
 	more := salvageMake(t, dir+"-more", 5, Options{})
-	l, err := Open(dir, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if l.stage.to == nil {
-		t.Skip("frames are not staged on this system")
-	}
+	l := stageOnDisk(t, dir)
 	for i := range more {
 		head := store.AppendRecordHead(nil, 1, []byte("head"), len(more[i]), store.BodySum([]byte(more[i])))
 		p := store.Payload{Parts: [][]byte{head, []byte(more[i])}, Len: len(head) + len(more[i]), Heads: crc32.Checksum(head, store.Castagnoli), Records: 1}
@@ -326,11 +354,10 @@ func TestStageSalvaged(t *testing.T) {
 		t.Fatalf("%d bodies, want %d; faults %v", len(got), len(want), faults)
 	}
 	path := filepath.Join(dir, logName, "0000000000000001.seg")
-	whole, err := os.ReadFile(path)
+	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := slices.Clone(whole)
 	end := bytes.LastIndex(b, []byte("<frame 199 record 2"))
 	clear(b[end-500 : end+60]) // the last frames in the segment
 	if err := os.WriteFile(path, b, 0o600); err != nil {
@@ -345,13 +372,7 @@ func TestStageSalvaged(t *testing.T) {
 // TestStageHidesNothing: damage where the log was durable is told by a survey, though the stage still has what stood there.
 func TestStageHidesNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "spool")
-	l, err := Open(dir, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if l.stage.to == nil {
-		t.Skip("frames are not staged on this system")
-	}
+	l := stageOnDisk(t, dir)
 	for i := range uint64(10) {
 		if _, err := l.Append(testPayload(100, i)); err != nil {
 			t.Fatal(err)
@@ -377,14 +398,8 @@ func TestStageHidesNothing(t *testing.T) {
 // TestStageCutOff: somebody cuts the file off while it is mapped. That is an error, not the end of the process.
 func TestStageCutOff(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "spool")
-	l, err := Open(dir, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := stageOnDisk(t, dir)
 	defer l.Close()
-	if l.stage.to == nil {
-		t.Skip("frames are not staged on this system")
-	}
 	if err := os.Truncate(filepath.Join(dir, stageName), 0); err != nil {
 		t.Fatal(err)
 	}
@@ -417,36 +432,8 @@ func TestStageFaultOpen(t *testing.T) {
 	l := h.open(t, stageShape(files))
 	stageFill(t, h, l, 5)
 	end := l.End()
-	files = files.killed()
-	closeDead(l)
-	for n := 1; ; n++ {
-		hit := false
-		tried := files.copy()
-		faulty := &faultFS{vfs: tried}
-		faulty.fault = func(i int, _ string) error {
-			if i != n {
-				return nil
-			}
-			hit = true
-			return syscall.EIO
-		}
-		l, err := Open("/spool", stageShape(faulty))
-		if !hit {
-			l.Close()
-			if n < 20 {
-				t.Fatalf("%d operations", n)
-			}
-			return
-		}
-		closeDead(l)
-		if err != nil && !errors.Is(err, syscall.EIO) {
-			t.Fatalf("operation %d failed: Open = %v, want %v", n, err, syscall.EIO)
-		}
-		l, err = Open("/spool", stageShape(tried.killed()))
-		if err != nil || l.End() != end {
-			t.Fatalf("operation %d failed: Open = %v, want End %d", n, err, end)
-		}
-		l.Close()
+	if failed := stageFaults(t, stageKill(l, files), stageShape(nil), end); failed < 20 {
+		t.Errorf("%d operations failed, want at least 20", failed)
 	}
 }
 
@@ -490,40 +477,9 @@ func TestFaultBehindTheEnd(t *testing.T) {
 		}
 	}
 	torn := l.segs.list[1]
-	files = files.killed()
-	closeDead(l)
+	files = stageKill(l, files)
 	clear(files.entries[torn.path].data[offset(torn.base, torn.base):])
-	failed := 0
-	for n := 1; ; n++ {
-		hit := false
-		tried := files.copy()
-		faulty := &faultFS{vfs: tried}
-		faulty.fault = func(i int, _ string) error {
-			if i != n {
-				return nil
-			}
-			hit = true
-			return syscall.EIO
-		}
-		o.files = faulty
-		l, err := Open("/spool", o)
-		closeDead(l)
-		if errors.Is(err, syscall.EIO) {
-			failed++
-		} else if err != nil {
-			t.Fatalf("operation %d failed: Open = %v, want %v", n, err, syscall.EIO)
-		}
-		if !hit {
-			break
-		}
-		o.files = tried.killed()
-		l = openTest(t, "/spool", o)
-		if l.End() != torn.base {
-			t.Fatalf("operation %d failed: End %d, want %d", n, l.End(), torn.base)
-		}
-		l.Close()
-	}
-	if failed < 20 {
+	if failed := stageFaults(t, files, o, torn.base); failed < 20 {
 		t.Errorf("%d operations failed, want at least 20", failed)
 	}
 }
