@@ -129,10 +129,9 @@ func (r *reading) segment(p *piece, end store.Position, exact bool) error {
 		if err != nil {
 			return err
 		}
-		if pos, ok := r.stage.next(p.salt, r.pos, end); ok && (next < 0 || p.offset(pos) < next) {
-			if next = p.offset(pos); !r.show(pos, next, end, order{any: true, epoch: r.before.epoch}) {
-				next = -1
-			}
+		pos, ok := r.stage.next(p.salt, max(r.pos+1, r.mark.durable.pos), end)
+		if staged := p.offset(pos); ok && (next < 0 || staged < next) && r.show(pos, staged, end, order{any: true, epoch: r.before.epoch}) {
+			next = staged
 		}
 		if d := r.mark.durable.pos; next < 0 && !exact && (d <= r.pos || d > end) {
 			return nil // this is where the log ends, or where a file is missing

@@ -218,9 +218,9 @@ func (s leftovers) each(salt uint32, from store.Position, f func(store.FrameHead
 	}
 }
 
-// next returns the position of the first frame of a segment that verifies, behind a position and below to.
-func (s leftovers) next(salt uint32, behind, to store.Position) (pos store.Position, ok bool) {
-	s.each(salt, behind+1, func(h store.FrameHeader) {
+// next returns the position of the first frame of a segment that verifies, at from or behind and below to.
+func (s leftovers) next(salt uint32, from, to store.Position) (pos store.Position, ok bool) {
+	s.each(salt, from, func(h store.FrameHeader) {
 		if _, _, whole := s.frame(salt, h.Pos, to); whole && (!ok || h.Pos < pos) {
 			pos, ok = h.Pos, true
 		}

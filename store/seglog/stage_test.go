@@ -395,6 +395,41 @@ func TestStageHidesNothing(t *testing.T) {
 	}
 }
 
+// TestStageBehindDamage: behind damage where the log was durable a survey goes on with the frames of the segment, and then with
+// those that were staged, though the stage has others too of what is damaged.
+func TestStageBehindDamage(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "spool")
+	l := stageOnDisk(t, dir)
+	var at []store.Position
+	for i := range uint64(15) {
+		if i == 10 {
+			if err := errors.Join(l.Sync(l.End()), l.Mark(1, false)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		pos, err := l.Append(testPayload(100, i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		at = append(at, pos)
+	}
+	path := l.segs.last().path
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(b[offset(0, at[3]):offset(0, at[6])])
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, faults := salvageRead(t, dir); len(got) != 12 || len(faults) != 1 {
+		t.Errorf("%d records, faults %v, want 12 records and one fault", len(got), faults)
+	}
+}
+
 // TestStageCutOff: somebody cuts the file off while it is mapped. That is an error, not the end of the process.
 func TestStageCutOff(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "spool")
