@@ -19,7 +19,7 @@ type recovery struct {
 	m     mark
 	chain *chain
 	scan  scanner
-	stage leftovers      // nil when the log was closed cleanly
+	stage leftovers
 	first int            // index in the chain of the segment that S lies in
 	at    int            // of the one that E lies in
 	end   tail           // E
@@ -45,7 +45,10 @@ func (l *Log) recover() error {
 	if r.chain, err = readChain(l.files, l.logDir(), r.m); err != nil {
 		return err
 	}
-	if err := r.findEnd(l.dir); err != nil {
+	if r.stage, err = readStage(l.files, l.dir, r.m); err != nil {
+		return err
+	}
+	if err := r.findEnd(); err != nil {
 		return err
 	}
 	if err := r.compare(); err != nil {
@@ -77,13 +80,8 @@ func (r *recovery) leave() {
 }
 
 // findEnd reads the frames from S on, each from its segment or else from the stage.
-func (r *recovery) findEnd(dir string) (err error) {
+func (r *recovery) findEnd() error {
 	list := r.chain.list
-	if !r.m.clean {
-		if r.stage, err = readStage(r.scan.files, dir); err != nil {
-			return err
-		}
-	}
 	r.first = r.chain.find(r.m.durable.base)
 	r.at = r.first
 	r.end = r.m.durable

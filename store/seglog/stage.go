@@ -172,8 +172,12 @@ func (l *Log) inFile(pos, to store.Position) (store.Position, error) {
 // leftovers is what a process that did not close its log has left in the stage. It is nil when there is none.
 type leftovers []byte
 
-// readStage reads the stage. A file of another size was left behind in the making, or was never ours: it has no frame.
-func readStage(v vfs, dir string) (leftovers, error) {
+// readStage reads the stage, unless the log was closed cleanly. A file of another size was left behind in the making, or was
+// never ours: it has no frame.
+func readStage(v vfs, dir string, m mark) (leftovers, error) {
+	if m.clean {
+		return nil, nil
+	}
 	b, err := readFile(v, filepath.Join(dir, stageName), stageSize)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(b) != stageSize {
 		return nil, nil
@@ -226,59 +230,4 @@ func (s leftovers) next(salt uint32, from, to store.Position) (pos store.Positio
 		}
 	})
 	return pos, ok
-}
-
-// A patch is what belongs at an offset of a file and is not there yet.
-type patch struct {
-	at int64
-	b  []byte
-}
-
-// A patched file reads as if its patches were in it.
-type patched struct {
-	vfile
-	patches []patch
-}
-
-func (f *patched) ReadAt(b []byte, at int64) (int, error) {
-	n, err := f.vfile.ReadAt(b, at)
-	for _, p := range f.patches {
-		lo, hi := max(at, p.at), min(at+int64(n), p.at+int64(len(p.b)))
-		if lo < hi {
-			copy(b[lo-at:hi-at], p.b[lo-p.at:])
-		}
-	}
-	return n, err
-}
-
-// patch makes the open file of a segment read as if b stood at an offset, and returns it.
-func (s *segment) patch(at int64, b []byte) vfile {
-	s.opening.Lock()
-	defer s.opening.Unlock()
-	f, ok := s.file.(*patched)
-	if !ok {
-		f = &patched{vfile: s.file}
-		s.file = f
-	}
-	f.patches = append(f.patches, patch{at, b})
-	return f
-}
-
-// patches returns the file of a segment and what is to be written there, if it has patches.
-func (s *segment) patches() (vfile, []patch) {
-	s.opening.Lock()
-	defer s.opening.Unlock()
-	if f, ok := s.file.(*patched); ok {
-		return f.vfile, f.patches
-	}
-	return nil, nil
-}
-
-// mend forgets patches that have been written.
-func (s *segment) mend() {
-	s.opening.Lock()
-	defer s.opening.Unlock()
-	if f, ok := s.file.(*patched); ok {
-		s.file = f.vfile
-	}
 }

@@ -421,12 +421,14 @@ func TestStageBehindDamage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	clear(b[offset(0, at[3]):offset(0, at[6])])
-	if err := os.WriteFile(path, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if got, faults := salvageRead(t, dir); len(got) != 12 || len(faults) != 1 {
-		t.Errorf("%d records, faults %v, want 12 records and one fault", len(got), faults)
+	for _, to := range []int{6, 10} { // to where frames follow in the segment, and to where none does
+		clear(b[offset(0, at[3]):offset(0, at[to])])
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, faults := salvageRead(t, dir); len(got) != 15-to+3 || len(faults) != 1 {
+			t.Errorf("%d records, faults %v, want %d records and one fault", len(got), faults, 15-to+3)
+		}
 	}
 }
 

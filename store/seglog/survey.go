@@ -33,8 +33,8 @@ type Survey struct {
 	keyed  bool     // who.key is what KEY says
 	slots  []mark   // of MARK, those that are valid, the newest first
 	mark   mark
-	marked bool      // a slot of MARK is valid
-	stage  leftovers // nil when the log was closed cleanly
+	marked bool // a slot of MARK is valid
+	stage  leftovers
 	pieces []*piece
 	epoch  uint32
 	faults []Fault
@@ -97,13 +97,11 @@ func (s *Survey) take() error {
 	}
 	s.identify()
 	s.chooseMark()
-	if !s.mark.clean {
-		stage, err := readStage(s.files, s.dir)
-		if err != nil {
-			return err
-		}
-		s.stage = stage
+	stage, err := readStage(s.files, s.dir, s.mark)
+	if err != nil {
+		return err
 	}
+	s.stage = stage
 	if err := s.choosePieces(); err != nil {
 		return err
 	}
@@ -341,12 +339,12 @@ func (s *Survey) Check() (end store.Position, err error) {
 		return 0, &store.CorruptError{File: f.File, Offset: f.Offset, Reason: f.Reason}
 	}
 	l := &Log{dir: s.dir, files: s.files, o: Options{}.withDefaults()}
-	r := &recovery{l: l, m: s.mark, scan: scanner{files: s.files}}
+	r := &recovery{l: l, m: s.mark, stage: s.stage, scan: scanner{files: s.files}}
 	defer r.leave()
 	if r.chain, err = readChain(s.files, l.logDir(), r.m); err != nil {
 		return 0, err
 	}
-	if err := r.findEnd(s.dir); err != nil {
+	if err := r.findEnd(); err != nil {
 		return 0, err
 	}
 	return r.end.pos, r.compare()
