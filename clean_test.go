@@ -258,7 +258,7 @@ func TestCleanOldMessagePinsNothing(t *testing.T) {
 	before := s.Stats()
 	cleanAll(t, s)
 	after := s.Stats()
-	if after.LogBytes > before.LogBytes/10 || after.DiskBytes > before.DiskBytes/4 {
+	if after.LogBytes > before.LogBytes/10 || after.DiskBytes > before.DiskBytes/3 { // the disk's have the stage and the index in them
 		t.Errorf("log %d, disk %d bytes after %d and %d", after.LogBytes, after.DiskBytes, before.LogBytes, before.DiskBytes)
 	}
 	s = cleanCheck(t, s, dir, true)

@@ -165,11 +165,13 @@ func TestSpillUnsaved(t *testing.T) {
 			sh.index, sh.make = nil, func() (store.Index, error) { return nil, c.err }
 		}
 		r := &replay{spool: s, shelf: sh, queues: map[uint32]*Queue{q.id: q}, saved: evictSaves - 1}
+		q.mu.Lock() // which a replay does without: nobody else has its queues yet
 		b := q.st.block(0)
 		b.dirty = true
 		if r.stow(q, []*block{b}, s.disk.End()) || b.body == nil || r.full == c.again || (r.bad != nil) != c.again {
 			t.Errorf("%s: block in memory %t, nothing is put out any more %t, %v; want the replay to begin again %t", c.how, b.body != nil, r.full, r.bad, c.again)
 		}
+		q.mu.Unlock()
 		sh.index = whole
 		s.commit.Fail(syscall.EIO)
 		s.Close()
