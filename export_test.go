@@ -146,6 +146,9 @@ func (q *Queue) BlocksAway() int {
 	return q.st.out
 }
 
+// Oversleep has the clock forget the queue: what is armed by now is taken into account when a call comes.
+func (q *Queue) Oversleep() { q.spool.clock.unset(q) }
+
 // ResidentMB is the anonymous resident memory of the process.
 func ResidentMB() int64 { return residentMB() }
 

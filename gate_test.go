@@ -49,6 +49,54 @@ func TestGate(t *testing.T) {
 	})
 }
 
+// TestSendAfterSetMeta: a send that began before a change of the settings and stores its messages after it keeps to the new
+// ones.
+func TestSendAfterSetMeta(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bg := context.Background()
+		s, err := OpenMemory(WithoutPaging)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		q, err := s.CreateQueue(bg, "q", Meta{Delay: time.Hour, Retention: 24 * time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		between := func(body int, delay time.Duration, meta Meta) (one, batch error) {
+			s.gate.set(true)
+			m := Message{Body: make([]byte, body), Delay: delay}
+			ended := make(chan struct{}, 2)
+			go func() { _, one = q.Send(bg, m); ended <- struct{}{} }()
+			go func() { _, batch = q.SendBatch(bg, []Message{{Body: []byte("x")}, m}); ended <- struct{}{} }()
+			synctest.Wait()
+			if err := q.SetMeta(bg, func(m *Meta) { *m = meta }); err != nil {
+				t.Error(err)
+			}
+			s.gate.set(false)
+			<-ended
+			<-ended
+			return one, batch
+		}
+		one, batch := between(1, 0, Meta{Delay: time.Minute})
+		a, err := q.Attributes(bg)
+		if one != nil || batch != nil || err != nil || a.Delayed != 3 || !a.NextDue.Equal(time.Now().Add(time.Minute)) {
+			t.Errorf("Send, SendBatch = %v, %v; %d delayed, the first until %v, %v; want 3 with the new delay of a minute", one, batch, a.Delayed, a.NextDue, err)
+		}
+		one, batch = between(2048, NoDelay, Meta{MaxMessageSize: 1024})
+		if !errors.Is(one, ErrMessageTooLarge) || !errors.Is(batch, ErrMessageTooLarge) {
+			t.Errorf("Send, SendBatch = %v, %v, want ErrMessageTooLarge", one, batch)
+		}
+		one, batch = between(1, 2*time.Hour, Meta{Retention: time.Hour})
+		if !errors.Is(one, ErrInvalidArgument) || !errors.Is(batch, ErrInvalidArgument) {
+			t.Errorf("Send, SendBatch = %v, %v, want ErrInvalidArgument", one, batch)
+		}
+		if a, err := q.Attributes(bg); err != nil || a.Sent != 3 {
+			t.Errorf("%d messages sent, %v, want 3", a.Sent, err)
+		}
+	})
+}
+
 // TestGatesOfAStoppedSpool: who waits for the cleaner, or for memory, when the store fails is told so at once, and nobody
 // waits there later.
 func TestGatesOfAStoppedSpool(t *testing.T) {

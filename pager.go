@@ -231,9 +231,12 @@ func (k *keeper) evict() (again time.Duration) {
 			return 0
 		}
 	}
-	k.stall(allUnsettled, nil)
+	k.stall(allUnsettled, errUnsettled)
 	return 0
 }
+
+// errUnsettled says why nothing of what is in memory may be put out.
+var errUnsettled = errors.New("sends of all that is in memory are under way")
 
 // stall notes that nothing more can be put out for the time being.
 func (k *keeper) stall(why int32, err error) {

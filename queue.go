@@ -192,6 +192,7 @@ func (q *Queue) lockCalm() (now int64, calm bool) {
 		}
 		if more {
 			q.yield(now)
+			now = q.st.observe(now)
 		}
 	}
 	now = q.st.observe(now)
@@ -214,15 +215,16 @@ func (q *Queue) dueFeeder(now int64) *Queue {
 	return nil
 }
 
-// settle takes everything into account that is due at the instant it begins, and returns that instant, or the later one
-// that somebody else has looked at meanwhile: it lets others have mu between steps. Dead letters are moved, and have
-// reached their level, when it returns. Caller holds mu.
+// settle takes everything into account that is due at the instant it begins, and returns that instant; or the latest one that
+// somebody else has looked at meanwhile, for it lets others have mu between steps: then everything that is due by then. Dead
+// letters are moved, and have reached their level, when it returns. Caller holds mu.
 func (q *Queue) settle() (now int64) {
-	now = q.spool.now()
+	now = q.st.observe(q.spool.now())
 	for q.behind(now) {
 		if len(q.st.wanted) > 0 && !q.pageIn(true) {
 			break
 		}
+		now = q.st.observe(now)
 		more := q.st.advance(now)
 		switch {
 		case len(q.st.moves) > 0:
@@ -233,8 +235,9 @@ func (q *Queue) settle() (now int64) {
 		case more || len(q.st.wanted) > 0:
 			q.yield(now)
 		default:
-			return q.st.observe(now)
+			return now
 		}
+		now = q.st.observe(now)
 	}
 	return q.st.observe(now)
 }

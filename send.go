@@ -3,6 +3,7 @@ package spool
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/spoolmq/spool/store"
 )
@@ -12,7 +13,8 @@ type outgoing struct {
 	body  []byte
 	attrs []byte
 	sum   uint32
-	delay int64 // ns; 0 = none
+	asked time.Duration // Message.Delay
+	delay int64         // ns; 0 = none
 }
 
 // Send stores one message and returns its ID. A nil error means that it is stored at the spool's durability and visible
@@ -30,10 +32,16 @@ func (q *Queue) Send(ctx context.Context, m Message) (id string, err error) {
 	}
 	defer q.spool.leave()
 	var out [1]outgoing
-	if out[0], err = prepare(q.meta.Load(), m); err != nil {
+	if out[0], err = prepare(m); err != nil {
 		return "", err
 	}
-	first, err := q.send(ctx, out[:])
+	first := uint64(0)
+	for done := false; !done && err == nil; {
+		meta := q.meta.Load()
+		if err = out[0].suit(meta); err == nil {
+			first, done, err = q.send(ctx, meta, out[:])
+		}
+	}
 	if err != nil {
 		return "", err
 	}
@@ -51,51 +59,68 @@ func (q *Queue) SendBatch(ctx context.Context, ms []Message) (ids []string, err 
 	if len(ms) < 1 || len(ms) > MaxBatch {
 		return nil, badArgument("messages", len(ms), fmt.Sprintf("1 to %d of them", MaxBatch))
 	}
-	meta := q.meta.Load()
 	out := make([]outgoing, len(ms))
 	total := 0
 	for i, m := range ms {
-		if out[i], err = prepare(meta, m); err != nil {
-			return nil, fmt.Errorf("message %d of the batch: %w", i, err)
+		if out[i], err = prepare(m); err != nil {
+			return nil, inBatch(i, err)
 		}
 		total += len(m.Body) + attributeBytes(m.Attributes)
 	}
-	if total > MaxBatchBytes {
-		return nil, fmt.Errorf("%w: %d bytes of bodies and attributes, limit %d", ErrBatchTooLarge, total, MaxBatchBytes)
+	first := uint64(0)
+	for done := false; !done && err == nil; {
+		meta := q.meta.Load()
+		for i := range out {
+			if err := out[i].suit(meta); err != nil {
+				return nil, inBatch(i, err)
+			}
+		}
+		if total > MaxBatchBytes {
+			return nil, fmt.Errorf("%w: %d bytes of bodies and attributes, limit %d", ErrBatchTooLarge, total, MaxBatchBytes)
+		}
+		first, done, err = q.send(ctx, meta, out)
 	}
-	first, err := q.send(ctx, out)
 	if err != nil {
 		return nil, err
 	}
 	return messageIDs(q.id, q.spool.epoch, first, len(ms)), nil
 }
 
-// prepare checks a message against a queue's settings.
-func prepare(meta *Meta, m Message) (outgoing, error) {
-	if len(m.Body) == 0 {
-		return outgoing{}, badArgument("Message.Body", "empty", fmt.Sprintf("1 to %d bytes", meta.MaxMessageSize))
-	}
-	out := outgoing{body: m.Body}
-	switch {
-	case m.Delay == 0:
-		out.delay = int64(meta.Delay)
-	case m.Delay == NoDelay:
-	case m.Delay < 0 || m.Delay >= meta.Retention:
-		return outgoing{}, badArgument("Message.Delay", m.Delay, fmt.Sprintf("NoDelay, or 1ns to less than Retention (%v)", meta.Retention))
-	default:
-		out.delay = int64(m.Delay)
-	}
+// inBatch tells which message of a batch an error is about.
+func inBatch(i int, err error) error { return fmt.Errorf("message %d of the batch: %w", i, err) }
+
+// prepare checks what no settings decide about a message.
+func prepare(m Message) (outgoing, error) {
 	if err := checkAttributes(m.Attributes); err != nil {
 		return outgoing{}, err
 	}
-	if len(m.Body) > meta.MaxMessageSize {
-		return outgoing{}, fmt.Errorf("%w: %d bytes, limit %d", ErrMessageTooLarge, len(m.Body), meta.MaxMessageSize)
-	}
+	out := outgoing{body: m.Body, asked: m.Delay}
 	if len(m.Attributes) > 0 {
 		encodeAttributes((*encoder)(&out.attrs), m.Attributes)
 	}
 	out.sum = store.BodySum(out.attrs, out.body)
 	return out, nil
+}
+
+// suit checks a message against a queue's settings, and has the delay from them if it asks for none of its own.
+func (out *outgoing) suit(meta *Meta) error {
+	switch {
+	case len(out.body) == 0:
+		return badArgument("Message.Body", "empty", fmt.Sprintf("1 to %d bytes", meta.MaxMessageSize))
+	case len(out.body) > meta.MaxMessageSize:
+		return fmt.Errorf("%w: %d bytes, limit %d", ErrMessageTooLarge, len(out.body), meta.MaxMessageSize)
+	}
+	switch {
+	case out.asked == 0:
+		out.delay = int64(meta.Delay)
+	case out.asked == NoDelay:
+		out.delay = 0
+	case out.asked < 0 || out.asked >= meta.Retention:
+		return badArgument("Message.Delay", out.asked, fmt.Sprintf("NoDelay, or 1ns to less than Retention (%v)", meta.Retention))
+	default:
+		out.delay = int64(out.asked)
+	}
+	return nil
 }
 
 func checkAttributes(attrs map[string]string) error {
@@ -118,7 +143,8 @@ func attributeBytes(attrs map[string]string) (n int) {
 	return n
 }
 
-// send stores messages that were prepared and returns the sequence of the first.
+// send stores messages that suit settings and returns the sequence of the first. It answers false, and has stored nothing,
+// when the queue's settings are others by now.
 //
 //	step                                   dies here: after the next Open
 //	1 wait for the cleaner if it is far    nothing was there
@@ -128,9 +154,9 @@ func attributeBytes(attrs map[string]string) (n int) {
 //	3 the frame is written                 there or not, all or none; nobody had an answer
 //	4 the frame is synced (Fsync)          there
 //	5 revealed, receivers woken, answer    there
-func (q *Queue) send(ctx context.Context, out []outgoing) (first uint64, err error) {
+func (q *Queue) send(ctx context.Context, meta *Meta, out []outgoing) (first uint64, done bool, err error) {
 	if err := q.spool.pass(ctx); err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	c := q.spool.commit
 	need := int64(0)
@@ -139,12 +165,12 @@ func (q *Queue) send(ctx context.Context, out []outgoing) (first uint64, err err
 	}
 	now, err := q.admitSend(need, len(out))
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	if err := q.room(len(out)); err != nil {
+	if err := q.room(len(out)); err != nil || q.meta.Load() != meta {
 		q.unlock(now)
 		c.Forgo(need)
-		return 0, err
+		return 0, false, err
 	}
 	first = q.st.next
 	at := max(now, q.st.lastAt)
@@ -159,7 +185,7 @@ func (q *Queue) send(ctx context.Context, out []outgoing) (first uint64, err err
 		q.fresh = fresh{first, at, m.body, m.attrs}
 	}
 	pos = max(pos, q.release(now, q.spool.level == store.AtSynced))
-	return first, q.spool.failure(c.Wait(pos, q.spool.level))
+	return first, true, q.spool.failure(c.Wait(pos, q.spool.level))
 }
 
 // admitSend is admit for n messages. What fell due is left to those who look at it, unless it may make the room that they

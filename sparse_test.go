@@ -339,6 +339,28 @@ func TestPortions(t *testing.T) {
 			wantBodies(t, "ReceiveBatch", ds, err, all[1:])
 		})
 	})
+	t.Run("somebody looks later", func(t *testing.T) {
+		inPortions(t, hour, func(t *testing.T, r *portionRun) {
+			ds, err := r.receive(spool.MaxBatch)
+			wantBodies(t, "ReceiveBatch", ds, err, all)
+			for i, after := range []time.Duration{5 * sec, 4 * sec} {
+				if err := ds[i].Release(bg, after); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(2 * sec)
+			r.q.Oversleep()
+			time.Sleep(2 * sec)
+			if n := r.q.BlocksAway(); n != portionBlocks {
+				t.Fatalf("%d blocks away, want %d", n, portionBlocks)
+			}
+			// A second passes while the block of the second message is read, and the lease begins behind it: the first one, which
+			// is older, has become active meanwhile.
+			r.between(0, func() { time.Sleep(sec); r.q.send("x") })
+			ds, err = r.receive(1)
+			wantBodies(t, "ReceiveBatch", ds, err, all[:1])
+		})
+	})
 	t.Run("each is recorded", func(t *testing.T) {
 		inPortions(t, hour, func(t *testing.T, r *portionRun) {
 			other := r.create("other", spool.Meta{})
