@@ -395,6 +395,52 @@ func TestCase17WaitersBeforeNewcomers(t *testing.T) {
 	})
 }
 
+// TestCase17WaitersWhereASegmentEnds: who waits comes first also when the log has no room for its RECEIVE at hand.
+func TestCase17WaitersWhereASegmentEnds(t *testing.T) {
+	for _, max := range []int{1, 16, spool.MaxBatch} {
+		for size := 38; size < 2000; size += 37 * 6 {
+			inBubble(t, func(t *testing.T, s *caseSpool) {
+				q := s.create("q", spool.Meta{})
+				for i := range 300 {
+					first := q.waiting(bg, max, spool.Wait(time.Hour))
+					q.send(strings.Repeat("x", size))
+					if late, err := q.Receive(bg, spool.Wait(0)); late != nil || !errors.Is(err, spool.ErrNoMessage) {
+						t.Fatalf("a batch of %d waits, %d bytes, round %d: a later Receive = %v, %v, want ErrNoMessage", max, size, i, late != nil, err)
+					}
+					q.delete(answered(t, first).ds[0])
+				}
+			})
+		}
+	}
+}
+
+// TestCase17SeenWithAWaiter: what somebody waits for is never seen to be active, whether or not the spool's clock has looked.
+func TestCase17SeenWithAWaiter(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *caseSpool) {
+		q := s.create("q", spool.Meta{VisibilityTimeout: sec})
+		for range 40 {
+			q.send("m", sec)
+			first := q.waiting(bg, 1, spool.Wait(time.Minute))
+			time.Sleep(sec)
+			q.counts(0, 1, 0, 0)
+			old := answered(t, first).ds[0]
+			second := q.waiting(bg, 1, spool.Wait(time.Minute), spool.Visibility(time.Hour))
+			time.Sleep(sec)
+			q.refused(old.Receipt, spool.Stale)
+			ds, err := q.Peek(bg, 1)
+			wantBodies(t, "Peek", ds, err, nil)
+			q.delete(answered(t, second).ds[0])
+			third := q.waiting(bg, 1, spool.Wait(time.Minute))
+			if err := q.SetMeta(bg, func(*spool.Meta) {}); err != nil {
+				t.Fatal(err)
+			}
+			q.send("m")
+			q.counts(0, 1, 0, 0)
+			q.delete(answered(t, third).ds[0])
+		}
+	})
+}
+
 // TestCase17DueBeforeSent: what fell due at the instant of a send is older, and goes first to a receiver that waits, also
 // when the sender comes before the clock.
 func TestCase17DueBeforeSent(t *testing.T) {

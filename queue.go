@@ -118,19 +118,23 @@ func (q *Queue) enter(ctx context.Context) error {
 	return nil
 }
 
-// lock takes mu with everything taken into account that is due now, here and where dead letters come from. It returns
-// the instant of the observation.
+// lock takes mu with everything taken into account that is due now, here and where dead letters come from, and with nothing
+// active that somebody waits for. It returns the instant of the observation.
 func (q *Queue) lock() (now int64, err error) {
 	for {
 		q.hold()
 		now = q.settle()
-		f := q.dueFeeder(now)
-		if f == nil {
+		f, failed := q.dueFeeder(now), len(q.st.wanted) > 0
+		if f == nil && (failed || q.waitersServed(now)) {
 			break
 		}
 		q.unlock(now)
-		f.hold()
-		f.unlock(f.settle())
+		if f != nil {
+			f.hold()
+			f.unlock(f.settle())
+		} else {
+			q.serve()
+		}
 		if err := q.spool.broken(); err != nil {
 			return 0, err
 		}
@@ -177,8 +181,8 @@ func (q *Queue) admit(n int64, purse store.Purse) (now int64, err error) {
 	}
 }
 
-// lockCalm takes mu with everything taken into account that is due, unless that needs a dead-letter move or a block that
-// is away: then it answers false and does not hold mu.
+// lockCalm takes mu as lock does, unless that needs a dead-letter move, a block that is away or room in the log: then it
+// answers false and does not hold mu.
 func (q *Queue) lockCalm() (now int64, calm bool) {
 	q.hold()
 	now = q.spool.now()
@@ -196,7 +200,7 @@ func (q *Queue) lockCalm() (now int64, calm bool) {
 		}
 	}
 	now = q.st.observe(now)
-	if q.dueFeeder(now) != nil {
+	if q.dueFeeder(now) != nil || !q.waitersServed(now) {
 		q.unlock(now)
 		return 0, false
 	}
@@ -278,7 +282,7 @@ func (q *Queue) unlock(now int64) { q.release(now, false) }
 // position: its receivers are woken then. They would wait as well, and wake twice.
 func (q *Queue) release(now int64, leads bool) (handed store.Position) {
 	now = q.st.observe(now)
-	if q.waiters.n > 0 && q.st.count[active]+q.st.count[hidden] > 0 {
+	if q.owed() {
 		handed = q.dispatch(now, leads)
 	}
 	q.fresh.body = nil
@@ -322,7 +326,7 @@ func (q *Queue) dispatch(now int64, leads bool) (handed store.Position) {
 		q.spool.worker.add(q) // what is due comes first, and is more than one step
 		return 0
 	}
-	for q.waiters.n > 0 && q.st.count[active]+q.st.count[hidden] > 0 {
+	for q.owed() {
 		need := receiveNeed(q.waiters.first.max)
 		if !q.st.summon(0, 1, 1) || !c.TryAdmit(need, store.Reserve) {
 			q.spool.worker.add(q)
@@ -340,10 +344,16 @@ func (q *Queue) dispatch(now int64, leads bool) (handed store.Position) {
 	return handed
 }
 
-// waitersFirst hands what is active to receivers that wait, and tells whether it did: what a call that comes now has found
-// due is theirs before it is its own. Caller holds mu and has settled.
-func (q *Queue) waitersFirst(now int64) bool {
-	return q.waiters.n > 0 && q.st.count[active]+q.st.count[hidden] > 0 && q.dispatch(now, false) > 0
+// owed tells whether somebody waits for what is active. Caller holds mu.
+func (q *Queue) owed() bool { return q.waiters.n > 0 && q.st.count[active]+q.st.count[hidden] > 0 }
+
+// waitersServed gives what is active to those who wait, since it is theirs before it is anybody's who comes now. It answers false
+// when that needs a block that is away, or more room in the log than is at hand. Caller holds mu and has settled.
+func (q *Queue) waitersServed(now int64) bool {
+	if q.owed() {
+		q.dispatch(now, false)
+	}
+	return !q.owed()
 }
 
 // hand gives the first waiter what is active, or active but for its send's level: a receiver waits for that level too. It

@@ -196,11 +196,8 @@ func (q *Queue) portion(ctx context.Context, grants []grant, max int, o *receive
 	had := len(grants)
 	need := receiveNeed(max - had)
 	now, err := q.admit(need, store.Reserve)
-	for served := true; served && err == nil; {
-		if !q.st.summon(0, max-had, pageStep) {
-			now, err = q.gather(now, 0, max-had, func() (int64, error) { return q.admit(need, store.Reserve) }, func() { c.Forgo(need) })
-		}
-		served = err == nil && q.waitersFirst(now)
+	if err == nil && !q.st.summon(0, max-had, pageStep) {
+		now, err = q.gather(now, 0, max-had, func() (int64, error) { return q.admit(need, store.Reserve) }, func() { c.Forgo(need) })
 	}
 	if err != nil {
 		return grants, 0, false, err

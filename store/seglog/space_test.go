@@ -24,7 +24,9 @@ func TestSizes(t *testing.T) {
 		}
 	}
 	for _, want := range []int64{16 << 20, 8 << 20} {
+		l.space.mu.Lock() // the goroutine looks at it when it has filled the reserve
 		l.space.opened = l.space.opened.Add(-2 * quickFill)
+		l.space.mu.Unlock()
 		l.rolled()
 		if got := l.capacityFor(1); got != want-overhead {
 			t.Fatalf("segments that fill slowly hold %d, want %d", got, want-overhead)
