@@ -104,11 +104,8 @@ func prepare(m Message) (outgoing, error) {
 
 // suit checks a message against a queue's settings, and has the delay from them if it asks for none of its own.
 func (out *outgoing) suit(meta *Meta) error {
-	switch {
-	case len(out.body) == 0:
+	if len(out.body) == 0 {
 		return badArgument("Message.Body", "empty", fmt.Sprintf("1 to %d bytes", meta.MaxMessageSize))
-	case len(out.body) > meta.MaxMessageSize:
-		return fmt.Errorf("%w: %d bytes, limit %d", ErrMessageTooLarge, len(out.body), meta.MaxMessageSize)
 	}
 	switch {
 	case out.asked == 0:
@@ -119,6 +116,9 @@ func (out *outgoing) suit(meta *Meta) error {
 		return badArgument("Message.Delay", out.asked, fmt.Sprintf("NoDelay, or 1ns to less than Retention (%v)", meta.Retention))
 	default:
 		out.delay = int64(out.asked)
+	}
+	if len(out.body) > meta.MaxMessageSize {
+		return fmt.Errorf("%w: %d bytes, limit %d", ErrMessageTooLarge, len(out.body), meta.MaxMessageSize)
 	}
 	return nil
 }
