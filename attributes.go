@@ -61,10 +61,20 @@ func (q *Queue) Peek(ctx context.Context, max int) ([]*Delivery, error) {
 	if err := checkMax(max); err != nil {
 		return nil, err
 	}
-	grants, err := q.lookAll(max)
-	if err != nil {
-		return nil, err
+	for {
+		grants, err := q.lookAll(max)
+		if err != nil {
+			return nil, err
+		}
+		// What is gone before it is read may have hidden others from the look.
+		if ds, err := q.read(grants); len(ds) > 0 || err != nil || len(grants) == 0 {
+			return ds, err
+		}
 	}
+}
+
+// read returns what a look has found and is still there.
+func (q *Queue) read(grants []grant) ([]*Delivery, error) {
 	ds := make([]*Delivery, 0, len(grants))
 	near := newSpan()
 	defer near.free()

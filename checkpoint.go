@@ -71,6 +71,7 @@ func (k *keeper) abandon(err error) {
 			return
 		}
 	}
+	s.pager.await() // of a queue deleted since
 	k.shelf.drop()
 	k.at.Store(int64(s.disk.Start()))
 	for _, q := range queues {

@@ -156,6 +156,7 @@ func (s *Spool) handOver(q *Queue, l *letter, need int64) (pos store.Position, t
 	pos = s.commit.Add(recordDeadLetter, t.scratch, store.BodySum(l.attrs, l.body), l.attrs, l.body)
 	s.commit.Hide(t, t.st.next, 1)
 	s.commit.End(need)
+	s.commit.Nudge() // another letter may come first
 	t.st.arrive(place{pos, len(l.attrs) + len(l.body), r.to.at})
 	t.unlock(now)
 	s.step.at(stepMoveRecorded)

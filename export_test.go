@@ -149,6 +149,13 @@ func (q *Queue) BlocksAway() int {
 // Oversleep has the clock forget the queue: what is armed by now is taken into account when a call comes.
 func (q *Queue) Oversleep() { q.spool.clock.unset(q) }
 
+// Wanted is how many blocks of a queue somebody wants.
+func (q *Queue) Wanted() int {
+	q.hold()
+	defer q.mu.Unlock()
+	return len(q.st.wanted)
+}
+
 // ResidentMB is the anonymous resident memory of the process.
 func ResidentMB() int64 { return residentMB() }
 

@@ -130,6 +130,9 @@ func (q *Queue) deleteSome(claims []claim, failed []error, todo, want int) (pos 
 	c.Begin()
 	pos = c.Add(recordDelete, q.scratch, 0)
 	c.End(need)
+	if left > 0 {
+		c.Nudge()
+	}
 	q.unlock(now)
 	return pos, left, nil
 }
@@ -353,6 +356,7 @@ func (q *Queue) visibility(change func(now int64) (seq uint64, what byte, due in
 	pos := c.Add(recordVisibility, q.scratch, 0)
 	c.End(need)
 	if len(q.st.moves) > 0 {
+		c.Nudge()
 		q.makeMoves()
 	}
 	q.unlock(now)

@@ -83,6 +83,15 @@ func (p *pager) begin(n int64, patient bool) bool {
 	return true
 }
 
+// await waits until nothing is being read.
+func (p *pager) await() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.reading > 0 {
+		p.read.Wait()
+	}
+}
+
 func (p *pager) end(n int64) {
 	p.mu.Lock()
 	p.reading -= n
@@ -278,7 +287,7 @@ func (k *keeper) evictQueue(q *Queue) error {
 		if len(k.shelf.pending) >= evictSaves {
 			k.checkpoint()
 		}
-		if k.shelf.index == nil {
+		if k.shelf.index == nil || len(k.shelf.batch) > 0 { // what counts as saved is not all there
 			return errSuspended
 		}
 	}

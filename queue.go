@@ -287,11 +287,16 @@ func (q *Queue) release(now int64, leads bool) (handed store.Position) {
 	}
 	q.fresh.body = nil
 	at := q.st.wake()
-	if q.inMotion() || len(q.st.wanted) > 0 {
-		at = now // whoever makes the moves, or reads the blocks, looks at what comes next then
-	} else if at < q.armed {
+	busy := q.inMotion() || len(q.st.wanted) > 0
+	switch {
+	case at < q.armed && (at > now || !busy):
 		q.armed = at
 		q.spool.clock.set(q, at)
+	case at <= now && len(q.st.wanted) > 0:
+		q.spool.worker.add(q) // whoever reads the blocks may have come for something else
+	}
+	if busy {
+		at = now // there may be more when the moves have been made, or the blocks read
 	}
 	if q.target != nil {
 		q.moveAt.Store(at)

@@ -220,6 +220,9 @@ func (q *Queue) portion(ctx context.Context, grants []grant, max int, o *receive
 		c.Begin()
 		pos := q.recordReceive(now, grants[had:])
 		c.End(need)
+		if more {
+			c.Nudge()
+		}
 		q.armNewest()
 		q.unlock(now)
 		return grants, pos, more, nil
@@ -340,7 +343,7 @@ func (q *Queue) deliver(ds []*Delivery, grants []grant, pos store.Position) ([]*
 				return nil, err
 			}
 			if err := q.passOver(g); err != nil {
-				return nil, err
+				bad = err // it stays leased all the same
 			}
 			continue
 		}

@@ -198,7 +198,7 @@ func (q *Queue) admitSend(need int64, n int) (now int64, err error) {
 			return 0, q.spool.failure(err)
 		}
 		q.hold()
-		for here := true; here && !q.dropped.Load() && q.room(n) == nil; here = q.pageIn(false) {
+		for here := true; here && !q.dropped.Load() && q.feeders.Load() == nil && q.room(n) == nil; here = q.pageIn(false) {
 			if q.st.tail() {
 				return q.st.observe(q.spool.now()), nil
 			}

@@ -496,11 +496,12 @@ func (s *Spool) remove(name string, need int64) (pos store.Position, q *Queue, e
 	s.commit.End(need)
 	s.step.at(stepDeleteRecorded)
 	q.dropped.Store(true)
+	indexed := q.saved > 0 || q.shelving || q.st.inIndex() // the pager may have been there before a checkpoint
 	q.st.purge()
 	q.waiters.fail(ErrQueueNotFound)
 	s.pager.used.Add(-q.told) // to the byte: nobody tells of it again
 	q.told = 0
-	if q.saved > 0 || q.shelving {
+	if indexed {
 		s.shed = append(s.shed, q.id)
 	}
 	q.mu.Unlock()

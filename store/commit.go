@@ -230,6 +230,14 @@ func (c *Committer) End(n int64) {
 	c.mu.Unlock()
 }
 
+// Nudge is for a caller that has recorded something and goes on to what may block before it waits for that: if nobody else
+// writes it, somebody who waits for room does.
+func (c *Committer) Nudge() {
+	c.mu.Lock()
+	c.room.Broadcast()
+	c.mu.Unlock()
+}
+
 // Appended is a position above every record appended so far. Whoever needs a consistent pair of it and a queue's state
 // holds the queue's lock.
 func (c *Committer) Appended() Position {
@@ -266,7 +274,7 @@ func (c *Committer) Wait(pos Position, level Level) error {
 		case pos < c.synced || level == AtWritten && pos < c.written:
 			c.mu.Unlock()
 			return nil
-		case c.err != nil:
+		case c.err != nil && (c.flying == nil || pos < c.flying.base || pos >= c.next): // what is being written is still read
 			defer c.mu.Unlock()
 			return c.err
 		case pos >= c.written && !c.writing && (level == AtWritten || !c.syncing):

@@ -1,0 +1,304 @@
+package spool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/spoolmq/spool/store"
+	"github.com/spoolmq/spool/store/memkv"
+	"github.com/spoolmq/spool/store/memlog"
+)
+
+// A fullIndex has no room for changes while full is set.
+type fullIndex struct {
+	*memkv.Index
+	full bool
+}
+
+func (ix *fullIndex) Apply(batch []store.Change) error {
+	if ix.full && len(batch) > 0 {
+		return fmt.Errorf("test: %w", store.ErrNoSpace)
+	}
+	return ix.Index.Apply(batch)
+}
+
+// TestEvictAfterACheckpointWithoutRoom: blocks that a checkpoint has collected and could not write are not put out of memory.
+func TestEvictAfterACheckpointWithoutRoom(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		bg := context.Background()
+		ix := &fullIndex{Index: memkv.New()}
+		armed := false
+		s, err := OpenOn(memlog.New(memlog.Options{}), dir, func() (store.Index, error) { return ix, nil }, WithPaging(1<<40, 1<<40),
+			withStep(func(name string) {
+				if armed && name == stepCheckpointBegun {
+					ix.full = true
+				}
+			}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		q, err := s.CreateQueue(bg, "q", Meta{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ms := make([]Message, 1024)
+		for i := range ms {
+			ms[i] = Message{Body: []byte("x")}
+		}
+		for range 64 {
+			if _, err := q.SendBatch(bg, ms); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Minute)
+		k := s.keeper
+		k.work.Lock()
+		k.checkpoint() // makes the index
+		// Everything changes.
+		for range 64 {
+			ds, err := q.ReceiveBatch(bg, 1024, Visibility(time.Hour))
+			if err != nil || len(ds) != 1024 {
+				t.Fatal(len(ds), err)
+			}
+		}
+		for len(k.shelf.pending) < evictSaves { // as many have been superseded since
+			k.shelf.discard(key(keyState, 1<<30, uint64(len(k.shelf.pending)), 1))
+		}
+		s.pager.low, armed = 0, true
+		k.evict()
+		armed, s.pager.low = false, 1<<40
+		lost := 0
+		q.st.each(func(*summary) bool { return false }, func(b *block) bool {
+			if b.body == nil {
+				if _, err := k.shelf.fetch(q.id, b.number, b.saved); err != nil {
+					lost++
+				}
+			}
+			return true
+		})
+		k.work.Unlock()
+		if !ix.full {
+			t.Error("no checkpoint was made")
+		}
+		if lost > 0 {
+			t.Errorf("%d blocks are neither in memory nor in the index", lost)
+		}
+		time.Sleep(2 * time.Hour)
+		if _, err := q.Attributes(bg); err != nil {
+			t.Errorf("Attributes = %v", err)
+		}
+	})
+}
+
+// A brokenIndex refuses changes while bad is set, and calls a function after a read, once.
+type brokenIndex struct {
+	*memkv.Index
+	bad bool
+	get func()
+}
+
+func (ix *brokenIndex) Apply(batch []store.Change) error {
+	if ix.bad && len(batch) > 0 {
+		return errors.New("the index is broken")
+	}
+	return ix.Index.Apply(batch)
+}
+
+func (ix *brokenIndex) Get(k []byte) ([]byte, error) {
+	v, err := ix.Index.Get(k)
+	if f := ix.get; f != nil {
+		ix.get = nil
+		f()
+	}
+	return v, err
+}
+
+// TestIndexGivenUpBesideARead: the index fails and is given up while a block of a queue that has just been deleted is read.
+func TestIndexGivenUpBesideARead(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		bg := context.Background()
+		ix := &brokenIndex{Index: memkv.New()}
+		s, err := OpenOn(memlog.New(memlog.Options{}), dir, func() (store.Index, error) { return ix, nil }, WithPaging(0, 1<<40))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		q, err := s.CreateQueue(bg, "q", Meta{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := q.Send(bg, Message{Body: []byte("x")}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if q.BlocksAway() != 1 {
+			t.Fatal("the block is not away")
+		}
+		ix.get = func() {
+			if err := s.DeleteQueue(bg, "q"); err != nil {
+				t.Error(err)
+			}
+			ix.bad = true
+			go func() {
+				s.keeper.work.Lock()
+				defer s.keeper.work.Unlock()
+				s.keeper.checkpoint()
+			}()
+			synctest.Wait()
+			ix.bad = false
+		}
+		_, err = q.Receive(bg)
+		if !errors.Is(err, ErrQueueNotFound) {
+			t.Errorf("Receive = %v, want ErrQueueNotFound", err)
+		}
+	})
+}
+
+// TestDeletedBeforeItsFirstCheckpoint: what the index has of blocks of a queue that is deleted before a checkpoint has told of
+// it goes with the next checkpoint.
+func TestDeletedBeforeItsFirstCheckpoint(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		bg := context.Background()
+		ix := memkv.New()
+		s, err := OpenOn(memlog.New(memlog.Options{}), dir, func() (store.Index, error) { return ix, nil }, WithPaging(0, 1<<40))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if err := s.Checkpoint(); err != nil { // which makes the index
+			t.Fatal(err)
+		}
+		q, err := s.CreateQueue(bg, "q", Meta{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ms := make([]Message, 1024)
+		for i := range ms {
+			ms[i] = Message{Body: []byte("x")}
+		}
+		for range 8 {
+			if _, err := q.SendBatch(bg, ms); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Minute)
+		if q.BlocksAway() == 0 {
+			t.Fatal("no block is away")
+		}
+		if err := s.DeleteQueue(bg, "q"); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if err := s.Checkpoint(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n := 0
+		for _, letter := range []byte{keyQueue, keyBlocks, keyState, keyPlaces} {
+			entries, err := ix.Scan(key(letter, uint64(q.id)), key(letter, uint64(q.id)+1), 1000)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += len(entries)
+		}
+		if n > 0 {
+			t.Errorf("the index has %d records of a deleted queue", n)
+		}
+	})
+}
+
+// A hookLog calls a function before each read of a record, if one is set.
+type hookLog struct {
+	*memlog.Log
+	read func()
+}
+
+func (l *hookLog) ReadRecord(pos store.Position, dst []byte) ([]byte, error) {
+	if f := l.read; f != nil {
+		f()
+	}
+	return l.Log.ReadRecord(pos, dst)
+}
+
+// TestCleanerBesideAGatedBatch: the cleaner waits for the group to have space for a large copy, whose room a batch holds that
+// records its first part and then waits for memory, which only the cleaner's goroutine gives.
+func TestCleanerBesideAGatedBatch(t *testing.T) {
+	bg := context.Background()
+	log := &hookLog{Log: memlog.New(memlog.Options{SegmentSize: 8 << 20})}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := OpenOn(log, t.TempDir(), func() (store.Index, error) { return memkv.New(), nil }, WithPaging(0, 2<<10))
+	must(err)
+	defer s.Close()
+	q, err := s.CreateQueue(bg, "q", Meta{MaxMessageSize: 8 << 20, VisibilityTimeout: time.Hour})
+	must(err)
+	big, err := s.CreateQueue(bg, "big", Meta{MaxMessageSize: 8 << 20})
+	must(err)
+	_, err = big.Send(bg, Message{Body: make([]byte, 5<<20)})
+	must(err)
+	_, err = big.Send(bg, Message{Body: make([]byte, 5<<20)}) // begins the next segment
+	must(err)
+	ms := make([]Message, 1024)
+	for range 4 {
+		for i := range ms {
+			ms[i] = Message{Body: []byte("delayed"), Delay: time.Hour}
+		}
+		ms[500] = Message{Body: []byte("x")}
+		_, err := q.SendBatch(bg, ms)
+		must(err)
+	}
+	var receipts []string
+	for range 4 {
+		d, err := q.Receive(bg)
+		must(err)
+		receipts = append(receipts, d.Receipt)
+	}
+	for deadline := time.Now().Add(time.Minute); q.BlocksAway() != 4; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d blocks away, want 4", q.BlocksAway())
+		}
+	}
+	deleted := make(chan error, 1)
+	log.read = func() { // the cleaner reads the large message
+		log.read = nil
+		s.pager.gate.set(false)
+		q.hold()
+		for b := q.st.block(0); !q.st.here(b); {
+			if !q.pageIn(false) {
+				t.Error("the first block cannot be read")
+			}
+		}
+		s.pager.gate.set(false) // as evict ends, some of which is done between two copies
+		go func() { deleted <- q.DeleteBatch(bg, receipts) }()
+		for s.commit.TryAdmit(4<<20-100, store.Ordinary) {
+			s.commit.Forgo(4<<20 - 100)
+			runtime.Gosched()
+		}
+		time.AfterFunc(300*time.Millisecond, func() {
+			s.pager.gate.set(true) // as Queue.tell of somebody who has added much
+			q.mu.Unlock()
+		})
+	}
+	cleaned := make(chan error, 1)
+	go func() { cleaned <- s.Clean() }()
+	select {
+	case <-deleted:
+	case <-cleaned:
+	case <-time.After(10 * time.Second):
+		t.Error("the cleaner and DeleteBatch wait for each other")
+	}
+	s.pager.gate.set(false)
+}
