@@ -260,7 +260,7 @@ func (q *Queue) Purge(ctx context.Context) error {
 	defer q.spool.leave()
 	c := q.spool.commit
 	need := settingNeed
-	now, err := q.admit(need, store.Reserve)
+	now, err := q.admit(need, store.Cleaner) // it makes room
 	if err != nil {
 		return err
 	}

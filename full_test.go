@@ -125,6 +125,59 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// TestFullDiskPurge: where small messages have filled the disk, and receives and deletes have used up their part of the reserve,
+// Purge and DeleteQueue go on, and sends after them.
+func TestFullDiskPurge(t *testing.T) {
+	ctx := context.Background()
+	s, err := spool.Open(smallDisk(t, "32m"), spool.WithDurability(spool.Written))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	batch := make([]spool.Message, 100)
+	for i := range batch {
+		batch[i].Body = make([]byte, 50)
+	}
+	q, err := s.CreateQueue(ctx, "q", spool.Meta{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.CreateQueue(ctx, "other", spool.Meta{}); err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = q.SendBatch(ctx, batch)
+	}
+	for until := time.Now().Add(time.Second); err != nil && time.Now().Before(until); {
+		d, refused := q.Receive(ctx, spool.Wait(0))
+		if refused == nil {
+			refused = d.Delete(ctx)
+		}
+		switch {
+		case refused == nil:
+			until = time.Now().Add(time.Second)
+		case errors.Is(refused, spool.ErrNoMessage):
+			t.Skip("all of it could be received and deleted")
+		case !errors.Is(refused, spool.ErrNoSpace):
+			t.Fatal(refused)
+		}
+	}
+	if err := q.Purge(ctx); err != nil {
+		t.Fatalf("Purge = %v", err)
+	}
+	if err := s.DeleteQueue(ctx, "other"); err != nil {
+		t.Errorf("DeleteQueue = %v", err)
+	}
+	for until := time.Now().Add(time.Minute); ; runtime.Gosched() {
+		if _, err = q.SendBatch(ctx, batch); err == nil {
+			break
+		}
+		if !errors.Is(err, spool.ErrNoSpace) || time.Now().After(until) {
+			t.Fatalf("SendBatch after a Purge = %v", err)
+		}
+	}
+}
+
 // TestFullDiskCleaned: on a full disk the log is cleaned, however small it is. What stays of it may be in every segment.
 func TestFullDiskCleaned(t *testing.T) {
 	ctx := context.Background()

@@ -150,13 +150,14 @@ func (c *checkup) read(upTo store.Position, f func(seglog.Find) error) error {
 			}
 			return f(r)
 		},
-		Frame:     func() error { c.report.Frames++; return c.ctx.Err() },
+		Frame:     func() error { c.report.Frames++; return nil },
 		Fault:     c.report.fault,
 		Plausible: func(typ byte, head []byte) bool { return tell(typ, head) != nil },
 		Message:   func(typ byte) bool { return typ == recordSend || typ == recordCopy || typ == recordDeadLetter },
-		Progress: func(done int64) {
-			c.report.Bytes = max(c.report.Bytes, done)
-			c.progress(done, total)
+		Progress: func(done int64) error {
+			c.report.Bytes = max(c.report.Bytes, min(done, total))
+			c.progress(min(done, total), total)
+			return c.ctx.Err()
 		},
 	})
 }

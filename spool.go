@@ -446,7 +446,7 @@ func (s *Spool) DeleteQueue(ctx context.Context, name string) error {
 	defer s.leave()
 	need := int64(store.RecordSize(1024, 0))
 	for {
-		if err := s.commit.AdmitFrom(need, store.Reserve); err != nil {
+		if err := s.commit.AdmitFrom(need, store.Cleaner); err != nil { // it makes room
 			return s.failure(err)
 		}
 		s.step.at(stepDeleteAdmitted)

@@ -64,8 +64,18 @@ func takeSurvey(dir string) (*survey, error) {
 	return s, nil
 }
 
+// longest is a bound of Badger's files, in bytes: a table of a few MB, a log of twice memTableSize, a manifest of some hundred
+// bytes a table. Badger and verifyTable read them, or map them, whole.
+const longest = 256 << 20
+
 func (s *survey) add(fi fs.FileInfo) error {
 	f := file{path: filepath.Join(s.dir, fi.Name()), size: fi.Size()}
+	switch {
+	case !fi.Mode().IsRegular():
+		return corrupt(f.path, 0, "is no regular file")
+	case f.size > longest && filepath.Ext(fi.Name()) != valueExt:
+		return corrupt(f.path, 0, "%d bytes long, want at most %d", f.size, longest)
+	}
 	var err error
 	switch ext := filepath.Ext(fi.Name()); {
 	case fi.Name() == badger.ManifestFilename:

@@ -75,7 +75,7 @@ func (s *Survey) whole(p *piece) (n int64, err error) {
 		Fault:     func(Fault) {},
 		Plausible: func(byte, []byte) bool { return false },
 		Message:   func(byte) bool { return false },
-		Progress:  func(int64) {},
+		Progress:  func(int64) error { return nil },
 	}}
 	own := *p
 	own.segment = &segment{header: p.header, number: p.number, path: p.path} // it is closed for good behind a reading

@@ -1,12 +1,14 @@
 package seglog
 
+import "io"
+
 // A patch is what belongs at an offset of a file and is not there yet.
 type patch struct {
 	at int64
 	b  []byte
 }
 
-// A patched file reads as if its patches were in it.
+// A patched file reads as if its patches were in it, zeros before those that lie behind its end.
 type patched struct {
 	vfile
 	patches []patch
@@ -14,11 +16,21 @@ type patched struct {
 
 func (f *patched) ReadAt(b []byte, at int64) (int, error) {
 	n, err := f.vfile.ReadAt(b, at)
+	if err != nil && err != io.EOF {
+		return n, err
+	}
 	for _, p := range f.patches {
-		lo, hi := max(at, p.at), min(at+int64(n), p.at+int64(len(p.b)))
+		lo, hi := max(at, p.at), min(at+int64(len(b)), p.at+int64(len(p.b)))
 		if lo < hi {
+			if end := int(hi - at); end > n {
+				clear(b[n:end])
+				n = end
+			}
 			copy(b[lo-at:hi-at], p.b[lo-p.at:])
 		}
+	}
+	if n == len(b) {
+		err = nil
 	}
 	return n, err
 }

@@ -28,7 +28,7 @@ type Reader struct {
 	Fault     func(Fault)
 	Plausible func(typ byte, head []byte) bool // tells a record head from other bytes
 	Message   func(typ byte) bool              // a record of this type holds a message
-	Progress  func(done int64)                 // bytes of Size that have been gone through
+	Progress  func(done int64) error           // bytes of Size that have been gone through; an error ends the reading
 }
 
 // A reading goes through the pieces of a survey.
@@ -70,7 +70,9 @@ func (s *Survey) Read(upTo store.Position, v Reader) error {
 			return err
 		}
 		r.done += p.length
-		r.Progress(r.done)
+		if err := r.Progress(r.done); err != nil {
+			return err
+		}
 	}
 	if s.marked && r.pos < min(s.mark.durable.pos, upTo) {
 		r.Fault(Fault{filepath.Join(s.dir, logName), 0, int64(s.mark.durable.pos - r.pos),
@@ -113,6 +115,7 @@ func (r *reading) segment(p *piece, end store.Position, exact bool) error {
 	} else if reason != "" && !p.guessed {
 		at = max(min(at, pageSize), at-max(0, p.size-p.length)) // what is missing may have been before it
 	}
+	shown := store.Position(0) // of the last staged frame that was found behind damage
 	for r.pos < end {
 		r.show(r.pos, at, end, r.before)
 		h, reason, err := r.frame(at, end)
@@ -129,9 +132,9 @@ func (r *reading) segment(p *piece, end store.Position, exact bool) error {
 		if err != nil {
 			return err
 		}
-		pos, ok := r.stage.next(p.salt, max(r.pos+1, r.mark.durable.pos), end)
+		pos, ok := r.stage.next(p.salt, max(r.pos+1, r.mark.durable.pos, shown+1), end)
 		if staged := p.offset(pos); ok && (next < 0 || staged < next) && r.show(pos, staged, end, order{any: true, epoch: r.before.epoch}) {
-			next = staged
+			next, shown = staged, pos
 		}
 		if d := r.mark.durable.pos; next < 0 && !exact && (d <= r.pos || d > end) {
 			return nil // this is where the log ends, or where a file is missing
@@ -153,6 +156,7 @@ func (r *reading) show(pos store.Position, at int64, end store.Position, before 
 	if there, err := r.file.bytes(at, len(b)); err == nil && !bytes.Equal(there, b) {
 		r.file.f = r.seg.patch(at, b)
 		r.file.buf = r.file.buf[:0]
+		r.seg.length = max(r.seg.length, at+int64(len(b)))
 	}
 	return true
 }
@@ -194,7 +198,9 @@ func (r *reading) take(h store.FrameHeader, at int64) (int64, error) {
 		return 0, err
 	}
 	next := at + int64(h.Size)
-	r.Progress(r.done + next)
+	if err := r.Progress(r.done + next); err != nil {
+		return 0, err
+	}
 	payload := b[store.FrameHeaderSize:][:h.Payload]
 	if bad := store.CheckHeads(h, payload, false); bad != nil {
 		return r.torn(h, at, at+store.FrameHeaderSize, at, bad.Error())
@@ -249,6 +255,9 @@ func (r *reading) search(at int64, end store.Position) (int64, error) {
 	binary.LittleEndian.PutUint32(magic[:], store.FrameMagic)
 	for {
 		b, err := r.file.some(at)
+		if err == nil {
+			err = r.Progress(r.done + at)
+		}
 		if err != nil || len(b) < store.FrameHeaderSize {
 			return -1, err
 		}
@@ -292,7 +301,12 @@ func (p *piece) offset(pos store.Position) int64 {
 func (r *reading) salvage(at, begin, to int64) error {
 	work := 16*max(0, to-at) + store.MaxFrameSize
 	trusted := false // at is where a record begins
-	for at+store.RecordOverhead <= to {
+	for looks := 1; at+store.RecordOverhead <= to; looks++ {
+		if looks%scanSize == 0 {
+			if err := r.Progress(r.done + at); err != nil {
+				return err
+			}
+		}
 		trusted = trusted || at == begin
 		rec, ok, err := r.record(at, to, trusted, &work)
 		if err != nil {

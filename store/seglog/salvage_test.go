@@ -67,7 +67,7 @@ func salvageRead(t testing.TB, dir string) (bodies []string, faults []Fault) {
 		Fault:     func(f Fault) { faults = append(faults, f) },
 		Plausible: func(typ byte, head []byte) bool { return typ == 1 && string(head) == "head" },
 		Message:   func(typ byte) bool { return typ == 1 },
-		Progress:  func(int64) {},
+		Progress:  func(int64) error { return nil },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -183,7 +183,7 @@ func TestSalvageForged(t *testing.T) {
 		Fault:     func(Fault) {},
 		Plausible: func(_ byte, head []byte) bool { return string(head) == "head" },
 		Message:   func(typ byte) bool { return typ == 1 },
-		Progress:  func(int64) {},
+		Progress:  func(int64) error { return nil },
 	})
 	if err != nil {
 		t.Error(err)

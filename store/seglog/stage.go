@@ -172,17 +172,19 @@ func (l *Log) inFile(pos, to store.Position) (store.Position, error) {
 // leftovers is what a process that did not close its log has left in the stage. It is nil when there is none.
 type leftovers []byte
 
-// readStage reads the stage, unless the log was closed cleanly. A file of another size was left behind in the making, or was
-// never ours: it has no frame.
+// readStage reads the stage, unless the log was closed cleanly. A shorter file was left behind in the making: it has no frame.
 func readStage(v vfs, dir string, m mark) (leftovers, error) {
 	if m.clean {
 		return nil, nil
 	}
 	b, err := readFile(v, filepath.Join(dir, stageName), stageSize)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && len(b) != stageSize {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(b) < stageSize {
 		return nil, nil
 	}
-	return b, err
+	if err != nil {
+		return nil, err
+	}
+	return b[:stageSize], nil
 }
 
 // bytes returns a copy of n bytes at pos.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -429,6 +430,57 @@ func TestStageBehindDamage(t *testing.T) {
 		if got, faults := salvageRead(t, dir); len(got) != 15-to+3 || len(faults) != 1 {
 			t.Errorf("%d records, faults %v, want %d records and one fault", len(got), faults, 15-to+3)
 		}
+	}
+	// Behind the end of a file that has been cut.
+	if err := os.Truncate(path, offset(0, at[3])); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if got, faults := salvageRead(t, dir); len(got) != 3+5 || len(faults) != 2 {
+			t.Errorf("%d records, faults %v, want 8 records and two faults", len(got), faults)
+		}
+		f, err := os.OpenFile(filepath.Join(dir, stageName), os.O_APPEND|os.O_WRONLY, 0) // what is too much of a stage does no harm
+		if err == nil {
+			_, err = f.WriteString("x")
+		}
+		if err := errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestSurveyEnds: who gives up a reading is not kept by a file that is far too long.
+func TestSurveyEnds(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "spool")
+	l := stageOnDisk(t, dir)
+	if _, err := l.Append(testPayload(100, 0)); err != nil {
+		t.Fatal(err)
+	}
+	path := l.segs.last().path
+	if err := errors.Join(l.Sync(l.End()), l.Mark(1, true), l.Close(), os.Truncate(path, 1<<40)); err != nil {
+		t.Fatal(err)
+	}
+	s, err := TakeSurvey(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	gone, looks := errors.New("somebody has gone"), 0
+	err = s.Read(math.MaxUint64, Reader{
+		Record:    func(Find) error { return nil },
+		Frame:     func() error { return nil },
+		Fault:     func(Fault) {},
+		Plausible: func(byte, []byte) bool { return false },
+		Message:   func(byte) bool { return false },
+		Progress: func(int64) error {
+			if looks++; looks == 8 {
+				return gone
+			}
+			return nil
+		},
+	})
+	if err != gone {
+		t.Errorf("Read = %v, want that of Progress", err)
 	}
 }
 

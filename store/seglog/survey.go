@@ -52,10 +52,26 @@ type piece struct {
 // readFS is the file system of the operating system for one who writes nothing.
 type readFS struct{ osFS }
 
-func (readFS) OpenFile(name string, _ int) (vfile, error) { return osFS{}.OpenFile(name, os.O_RDONLY) }
+// OpenFile opens a file for reading. What is no regular file reads as an empty one: as damage.
+func (readFS) OpenFile(name string, _ int) (vfile, error) {
+	if regular(name) != nil {
+		return nothing{}, nil
+	}
+	return osFS{}.OpenFile(name, os.O_RDONLY)
+}
+
+// nothing is an empty file.
+type nothing struct{ vfile }
+
+func (nothing) ReadAt([]byte, int64) (int, error) { return 0, io.EOF }
+func (nothing) Size() (int64, error)              { return 0, nil }
+func (nothing) Close() error                      { return nil }
 
 // Lock takes a lock file that is there, and leaves the pid in it alone.
 func (readFS) Lock(name string) (io.Closer, error) {
+	if err := regular(name); err != nil {
+		return nil, err
+	}
 	f, err := os.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

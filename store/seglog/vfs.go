@@ -42,11 +42,22 @@ type vfile interface {
 type osFS struct{}
 
 func (osFS) OpenFile(name string, flag int) (vfile, error) {
+	if err := regular(name); err != nil {
+		return nil, err
+	}
 	f, err := os.OpenFile(name, flag, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	return osFile{f}, nil
+}
+
+// regular tells why what stands under a name is no file of a log: to open a pipe may take for ever.
+func regular(name string) error {
+	if fi, err := os.Stat(name); err == nil && !fi.Mode().IsRegular() {
+		return &store.CorruptError{File: name, Reason: "is no regular file"}
+	}
+	return nil
 }
 
 func (osFS) Map(name string, size int64) (mapping, error) {
@@ -64,6 +75,9 @@ func (osFS) Free(dir string) (int64, error)         { return freeSpace(dir) }
 
 // Lock takes the lock file and writes the pid into it, for the error that the next process gets.
 func (osFS) Lock(name string) (io.Closer, error) {
+	if err := regular(name); err != nil {
+		return nil, err
+	}
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
