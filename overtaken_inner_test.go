@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,11 +18,11 @@ import (
 // A fullIndex has no room for changes while full is set.
 type fullIndex struct {
 	*memkv.Index
-	full bool
+	full atomic.Bool
 }
 
 func (ix *fullIndex) Apply(batch []store.Change) error {
-	if ix.full && len(batch) > 0 {
+	if ix.full.Load() && len(batch) > 0 {
 		return fmt.Errorf("test: %w", store.ErrNoSpace)
 	}
 	return ix.Index.Apply(batch)
@@ -33,11 +34,11 @@ func TestEvictAfterACheckpointWithoutRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bg := context.Background()
 		ix := &fullIndex{Index: memkv.New()}
-		armed := false
+		var armed atomic.Bool
 		s, err := OpenOn(memlog.New(memlog.Options{}), dir, func() (store.Index, error) { return ix, nil }, WithPaging(1<<40, 1<<40),
 			withStep(func(name string) {
-				if armed && name == stepCheckpointBegun {
-					ix.full = true
+				if armed.Load() && name == stepCheckpointBegun {
+					ix.full.Store(true)
 				}
 			}))
 		if err != nil {
@@ -71,9 +72,11 @@ func TestEvictAfterACheckpointWithoutRoom(t *testing.T) {
 		for len(k.shelf.pending) < evictSaves { // as many have been superseded since
 			k.shelf.discard(key(keyState, 1<<30, uint64(len(k.shelf.pending)), 1))
 		}
-		s.pager.low, armed = 0, true
+		s.pager.low = 0
+		armed.Store(true)
 		k.evict()
-		armed, s.pager.low = false, 1<<40
+		armed.Store(false)
+		s.pager.low = 1 << 40
 		lost := 0
 		q.st.each(func(*summary) bool { return false }, func(b *block) bool {
 			if b.body == nil {
@@ -84,7 +87,7 @@ func TestEvictAfterACheckpointWithoutRoom(t *testing.T) {
 			return true
 		})
 		k.work.Unlock()
-		if !ix.full {
+		if !ix.full.Load() {
 			t.Error("no checkpoint was made")
 		}
 		if lost > 0 {
@@ -142,23 +145,25 @@ func TestIndexGivenUpBesideARead(t *testing.T) {
 		if q.BlocksAway() != 1 {
 			t.Fatal("the block is not away")
 		}
+		done := make(chan struct{})
 		ix.get = func() {
 			if err := s.DeleteQueue(bg, "q"); err != nil {
 				t.Error(err)
 			}
 			ix.bad = true
 			go func() {
+				defer close(done)
 				s.keeper.work.Lock()
 				defer s.keeper.work.Unlock()
 				s.keeper.checkpoint()
 			}()
 			synctest.Wait()
-			ix.bad = false
 		}
 		_, err = q.Receive(bg)
 		if !errors.Is(err, ErrQueueNotFound) {
 			t.Errorf("Receive = %v, want ErrQueueNotFound", err)
 		}
+		<-done
 	})
 }
 
