@@ -74,3 +74,20 @@ func TestNoRegularFile(t *testing.T) {
 		}
 	}
 }
+
+// TestNoLockFile: nobody waits for a pipe in the place of the lock file either.
+func TestNoLockFile(t *testing.T) {
+	dir := t.TempDir()
+	s, err := spool.Open(dir)
+	if err == nil {
+		err = s.Close()
+	}
+	path := filepath.Join(dir, "LOCK")
+	if err := errors.Join(err, os.Remove(path), syscall.Mkfifo(path, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = spool.Open(dir)
+	wantErr(t, "Open", err, spool.ErrCorrupt)
+	_, err = spool.Verify(bg, dir)
+	wantErr(t, "Verify", err, spool.ErrCorrupt)
+}
