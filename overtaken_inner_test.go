@@ -15,6 +15,30 @@ import (
 	"github.com/spoolmq/spool/store/memlog"
 )
 
+// overtakenOpen opens a spool in memory with an index.
+func overtakenOpen(t *testing.T, dir string, ix store.Index, opts ...Option) *Spool {
+	t.Helper()
+	s, err := OpenOn(memlog.New(memlog.Options{}), dir, func() (store.Index, error) { return ix, nil }, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// overtakenFill sends so many blocks of messages.
+func overtakenFill(t *testing.T, q *Queue, blocks int) {
+	t.Helper()
+	ms := make([]Message, blockSize)
+	for i := range ms {
+		ms[i] = Message{Body: []byte("x")}
+	}
+	for range blocks {
+		if _, err := q.SendBatch(context.Background(), ms); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A fullIndex has no room for changes while full is set.
 type fullIndex struct {
 	*memkv.Index
@@ -35,29 +59,14 @@ func TestEvictAfterACheckpointWithoutRoom(t *testing.T) {
 		bg := context.Background()
 		ix := &fullIndex{Index: memkv.New()}
 		var armed atomic.Bool
-		s, err := OpenOn(memlog.New(memlog.Options{}), dir, func() (store.Index, error) { return ix, nil }, WithPaging(1<<40, 1<<40),
-			withStep(func(name string) {
-				if armed.Load() && name == stepCheckpointBegun {
-					ix.full.Store(true)
-				}
-			}))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
-		q, err := s.CreateQueue(bg, "q", Meta{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ms := make([]Message, 1024)
-		for i := range ms {
-			ms[i] = Message{Body: []byte("x")}
-		}
-		for range 64 {
-			if _, err := q.SendBatch(bg, ms); err != nil {
-				t.Fatal(err)
+		s := overtakenOpen(t, dir, ix, WithPaging(1<<40, 1<<40), withStep(func(name string) {
+			if armed.Load() && name == stepCheckpointBegun {
+				ix.full.Store(true)
 			}
-		}
+		}))
+		defer s.Close()
+		q := cleanQueue(t, s, "q", Meta{})
+		overtakenFill(t, q, 64)
 		time.Sleep(time.Minute)
 		k := s.keeper
 		k.work.Lock()
@@ -129,15 +138,9 @@ func TestIndexGivenUpBesideARead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bg := context.Background()
 		ix := &brokenIndex{Index: memkv.New()}
-		s, err := OpenOn(memlog.New(memlog.Options{}), dir, func() (store.Index, error) { return ix, nil }, WithPaging(0, 1<<40))
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := overtakenOpen(t, dir, ix, WithPaging(0, 1<<40))
 		defer s.Close()
-		q, err := s.CreateQueue(bg, "q", Meta{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		q := cleanQueue(t, s, "q", Meta{})
 		if _, err := q.Send(bg, Message{Body: []byte("x")}); err != nil {
 			t.Fatal(err)
 		}
@@ -159,8 +162,7 @@ func TestIndexGivenUpBesideARead(t *testing.T) {
 			}()
 			synctest.Wait()
 		}
-		_, err = q.Receive(bg)
-		if !errors.Is(err, ErrQueueNotFound) {
+		if _, err := q.Receive(bg); !errors.Is(err, ErrQueueNotFound) {
 			t.Errorf("Receive = %v, want ErrQueueNotFound", err)
 		}
 		<-done
@@ -174,27 +176,13 @@ func TestDeletedBeforeItsFirstCheckpoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bg := context.Background()
 		ix := memkv.New()
-		s, err := OpenOn(memlog.New(memlog.Options{}), dir, func() (store.Index, error) { return ix, nil }, WithPaging(0, 1<<40))
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := overtakenOpen(t, dir, ix, WithPaging(0, 1<<40))
 		defer s.Close()
 		if err := s.Checkpoint(); err != nil { // which makes the index
 			t.Fatal(err)
 		}
-		q, err := s.CreateQueue(bg, "q", Meta{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ms := make([]Message, 1024)
-		for i := range ms {
-			ms[i] = Message{Body: []byte("x")}
-		}
-		for range 8 {
-			if _, err := q.SendBatch(bg, ms); err != nil {
-				t.Fatal(err)
-			}
-		}
+		q := cleanQueue(t, s, "q", Meta{})
+		overtakenFill(t, q, 8)
 		time.Sleep(time.Minute)
 		if q.BlocksAway() == 0 {
 			t.Fatal("no block is away")
