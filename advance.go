@@ -6,11 +6,11 @@ import (
 	"github.com/spoolmq/spool/rewind"
 )
 
-// advance takes into account what fell due up to now, in one step of bounded size, and tells whether there is more to
-// do: then the caller makes st.moves, reads st.wanted, may let others have the lock, and calls again. The order is that of
-// what decides: leases that ended may become moves, then ages, then the ends of lives.
+// advance takes into account what fell due up to now, or up to the latest instant that somebody has looked at, in one step of
+// bounded size, and tells whether there is more to do: then the caller makes st.moves, reads st.wanted, may let others have the
+// lock, and calls again. The order is that of what decides: leases that ended may become moves, then ages, then the ends of lives.
 func (st *state) advance(now int64) (more bool) {
-	st.observe(now)
+	now = st.observe(now)
 	if st.wheel.Advance(now, stepSize, st.due) || len(st.moves) >= stepSize || len(st.wanted) > 0 {
 		return true
 	}

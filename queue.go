@@ -196,7 +196,6 @@ func (q *Queue) lockCalm() (now int64, calm bool) {
 		}
 		if more {
 			q.yield(now)
-			now = q.st.observe(now)
 		}
 	}
 	now = q.st.observe(now)
@@ -223,12 +222,11 @@ func (q *Queue) dueFeeder(now int64) *Queue {
 // somebody else has looked at meanwhile, for it lets others have mu between steps: then everything that is due by then. Dead
 // letters are moved, and have reached their level, when it returns. Caller holds mu.
 func (q *Queue) settle() (now int64) {
-	now = q.st.observe(q.spool.now())
+	now = q.spool.now()
 	for q.behind(now) {
 		if len(q.st.wanted) > 0 && !q.pageIn(true) {
 			break
 		}
-		now = q.st.observe(now)
 		more := q.st.advance(now)
 		switch {
 		case len(q.st.moves) > 0:
@@ -239,9 +237,8 @@ func (q *Queue) settle() (now int64) {
 		case more || len(q.st.wanted) > 0:
 			q.yield(now)
 		default:
-			return now
+			return q.st.observe(now)
 		}
-		now = q.st.observe(now)
 	}
 	return q.st.observe(now)
 }
@@ -262,10 +259,10 @@ func (q *Queue) makeMoves() {
 // holds mu.
 func (q *Queue) inMotion() bool { return q.movers > 0 || q.st.count[moving] > 0 }
 
-// behind tells whether what is due at an instant has yet to be taken into account: whether there is something to settle. Caller
-// holds mu.
+// behind tells whether what is due at an instant, or at the latest that somebody has looked at, has yet to be taken into account:
+// whether there is something to settle. Caller holds mu.
 func (q *Queue) behind(now int64) bool {
-	return q.st.wake() <= now || q.inMotion() || len(q.st.wanted) > 0
+	return q.st.wake() <= q.st.observe(now) || q.inMotion() || len(q.st.wanted) > 0
 }
 
 // yield lets others have mu. Caller holds mu.

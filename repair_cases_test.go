@@ -205,6 +205,51 @@ func TestVerifyTorn(t *testing.T) {
 	}
 }
 
+// What a creation has left that was cut short is no damage: nothing was ever in it, and Open makes it anew. Until it has the
+// name that makes it one, it is no spool either.
+func TestVerifyUnfinished(t *testing.T) {
+	ctx, dir := context.Background(), filepath.Join(t.TempDir(), "spool")
+	images := map[string]string{}
+	s, err := Open(dir, withStep(func(name string) {
+		if strings.HasPrefix(name, "create:") {
+			images[name] = filepath.Join(t.TempDir(), "image")
+			if err := os.CopyFS(images[name], os.DirFS(dir)); err != nil {
+				t.Error(err)
+			}
+		}
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, image := range images {
+		was := repairSum(t, image)
+		r, err := Verify(ctx, image)
+		if named := name == "create:sync"; named && (err != nil || !r.OK()) || !named && !errors.Is(err, ErrInvalidArgument) {
+			t.Errorf("%s: Verify = %+v, %v", name, r, err)
+		}
+		if _, err := Repair(ctx, image, filepath.Join(t.TempDir(), "repaired")); name != "create:sync" && !errors.Is(err, ErrInvalidArgument) {
+			t.Errorf("%s: Repair = %v", name, err)
+		}
+		if repairSum(t, image) != was {
+			t.Errorf("%s: Verify or Repair has changed the directory", name)
+		}
+		if s, err = Open(image); err != nil {
+			t.Errorf("%s: Open = %v", name, err)
+		} else if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if r, err := Verify(ctx, image); err != nil || !r.OK() {
+			t.Errorf("%s: Verify after Open = %+v, %v", name, r, err)
+		}
+	}
+	if len(images) != 6 {
+		t.Errorf("%d steps of a creation, want 6", len(images))
+	}
+}
+
 // What a crash has torn off the end is no damage to Repair either: what stands in the frame that was being written, and what was
 // there before it, is not looked at. A message that was deleted long ago does not come back from there.
 func TestRepairTorn(t *testing.T) {

@@ -150,7 +150,7 @@ func (c *checkup) read(upTo store.Position, f func(seglog.Find) error) error {
 			}
 			return f(r)
 		},
-		Frame:     func() error { c.report.Frames++; return nil },
+		Frame:     func() { c.report.Frames++ },
 		Fault:     c.report.fault,
 		Plausible: func(typ byte, head []byte) bool { return tell(typ, head) != nil },
 		Message:   func(typ byte) bool { return typ == recordSend || typ == recordCopy || typ == recordDeadLetter },

@@ -71,7 +71,7 @@ func (s *Survey) whole(p *piece) (n int64, err error) {
 			}
 			return nil
 		},
-		Frame:     func() error { return nil },
+		Frame:     func() {},
 		Fault:     func(Fault) {},
 		Plausible: func(byte, []byte) bool { return false },
 		Message:   func(byte) bool { return false },

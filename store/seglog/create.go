@@ -32,10 +32,10 @@ func create(dir string, o *Options) error {
 
 // createAs is create with a given identity and first slot of MARK.
 func createAs(dir string, who identity, first mark, o *Options) error {
-	if err := refuseUsed(dir, o); err != nil {
+	if err := refuseUsed(o.files, dir); err != nil {
 		return err
 	}
-	if err := clearLeft(dir, o); err != nil {
+	if err := clearLeft(o.files, dir); err != nil {
 		return err
 	}
 	o.step(stepCreateKey)
@@ -94,21 +94,18 @@ func createFirst(dir string, who identity, o *Options) error {
 }
 
 // refuseUsed returns a *store.CorruptError when the directory has been a spool with something in it: then FORMAT was lost,
-// and perhaps more.
-func refuseUsed(dir string, o *Options) error {
+// and perhaps more. A segment with a frame in it, or one that cannot be read, is not what a creation leaves.
+func refuseUsed(v vfs, dir string) error {
 	lost := func(why string) error {
 		return &store.CorruptError{File: filepath.Join(dir, formatName), Reason: "missing, and " + why}
 	}
 	for _, name := range []string{indexName, indexMarker} {
-		if _, err := o.files.Stat(filepath.Join(dir, name)); err == nil {
+		if _, err := v.Stat(filepath.Join(dir, name)); err == nil {
 			return lost(name + " is there")
 		}
 	}
-	b, err := readFile(o.files, filepath.Join(dir, markName), markFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	b, err := readFile(v, filepath.Join(dir, markName), markFile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	for at := 0; at < len(b); at += pageSize {
@@ -116,27 +113,39 @@ func refuseUsed(dir string, o *Options) error {
 			return lost(fmt.Sprintf("%s tells of a log up to position %d", markName, m.durable.pos))
 		}
 	}
-	return nil
-}
-
-// clearLeft removes the segments of an earlier creation. A segment with a frame in it, or one that cannot be read, is not
-// what a creation leaves: then FORMAT was lost, and nothing is touched.
-func clearLeft(dir string, o *Options) error {
-	dir = filepath.Join(dir, logName)
-	entries, err := o.files.List(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
+	left, err := listLeft(v, dir)
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		if err := refuseFrames(filepath.Join(dir, e.Name()), o); err != nil {
+	for _, path := range left {
+		if err := refuseFrames(v, path); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// listLeft returns the files in the directory of the log that an earlier creation has left.
+func listLeft(v vfs, dir string) (paths []string, err error) {
+	dir = filepath.Join(dir, logName)
+	entries, err := v.List(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	for _, e := range entries {
-		if err := o.files.Remove(filepath.Join(dir, e.Name())); err != nil {
+		paths = append(paths, filepath.Join(dir, e.Name()))
+	}
+	return paths, err
+}
+
+// clearLeft removes the segments of an earlier creation.
+func clearLeft(v vfs, dir string) error {
+	left, err := listLeft(v, dir)
+	if err != nil {
+		return err
+	}
+	for _, path := range left {
+		if err := v.Remove(path); err != nil {
 			return err
 		}
 	}
@@ -144,9 +153,9 @@ func clearLeft(dir string, o *Options) error {
 }
 
 // refuseFrames returns a *store.CorruptError when the segment holds a frame.
-func refuseFrames(path string, o *Options) error {
+func refuseFrames(v vfs, path string) error {
 	seg := &segment{path: path}
-	f, err := seg.open(o.files)
+	f, err := seg.open(v)
 	if err != nil {
 		return err
 	}
@@ -170,7 +179,7 @@ func refuseFrames(path string, o *Options) error {
 	if seg.kind == kindPrepared {
 		return nil
 	}
-	s := scanner{files: o.files}
+	s := scanner{files: v}
 	if err := s.enter(seg); err != nil {
 		return err
 	}

@@ -63,7 +63,7 @@ func salvageRead(t testing.TB, dir string) (bodies []string, faults []Fault) {
 			}
 			return nil
 		},
-		Frame:     func() error { return nil },
+		Frame:     func() {},
 		Fault:     func(f Fault) { faults = append(faults, f) },
 		Plausible: func(typ byte, head []byte) bool { return typ == 1 && string(head) == "head" },
 		Message:   func(typ byte) bool { return typ == 1 },
@@ -179,7 +179,7 @@ func TestSalvageForged(t *testing.T) {
 	defer s.Close()
 	err = s.Read(math.MaxUint64, Reader{
 		Record:    func(f Find) error { return fmt.Errorf("record of type %d at %d", f.Type, f.Offset) },
-		Frame:     func() error { return nil },
+		Frame:     func() {},
 		Fault:     func(Fault) {},
 		Plausible: func(_ byte, head []byte) bool { return string(head) == "head" },
 		Message:   func(typ byte) bool { return typ == 1 },

@@ -468,7 +468,7 @@ func TestSurveyEnds(t *testing.T) {
 	gone, looks := errors.New("somebody has gone"), 0
 	err = s.Read(math.MaxUint64, Reader{
 		Record:    func(Find) error { return nil },
-		Frame:     func() error { return nil },
+		Frame:     func() {},
 		Fault:     func(Fault) {},
 		Plausible: func(byte, []byte) bool { return false },
 		Message:   func(byte) bool { return false },

@@ -69,10 +69,7 @@ func (nothing) Close() error                      { return nil }
 
 // Lock takes a lock file that is there, and leaves the pid in it alone.
 func (readFS) Lock(name string) (io.Closer, error) {
-	if err := regular(name); err != nil {
-		return nil, err
-	}
-	f, err := os.Open(name)
+	f, err := openRegular(name, os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -86,8 +83,8 @@ func (readFS) Lock(name string) (io.Closer, error) {
 }
 
 // TakeSurvey reads all of the log in dir but its frames. It fails with store.ErrLocked while somebody has it open, with
-// store.ErrNotStore when nothing in dir is of a spool, and with store.ErrFormatVersion when a newer version made it. What
-// is damaged is no error but a Fault.
+// store.ErrNotStore when nothing in dir is of a spool, or only what a creation has left that was cut short, and with
+// store.ErrFormatVersion when a newer version made it. What is damaged is no error but a Fault.
 func TakeSurvey(dir string) (*Survey, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -100,7 +97,10 @@ func TakeSurvey(dir string) (*Survey, error) {
 	if s.lock, err = s.files.Lock(filepath.Join(dir, lockName)); err != nil {
 		return nil, err
 	}
-	if err := s.take(); err != nil {
+	if err = s.unfinished(); err == nil {
+		err = s.take()
+	}
+	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
@@ -179,6 +179,15 @@ func (s *Survey) recognize() error {
 		}
 	}
 	return fmt.Errorf("%s has no file of a spool: %w", s.dir, store.ErrNotStore)
+}
+
+// unfinished answers store.ErrNotStore for what a creation has left that was cut short: Open makes it anew.
+func (s *Survey) unfinished() error {
+	made, err := inspect(s.files, s.dir)
+	if made || err != nil || refuseUsed(s.files, s.dir) != nil {
+		return nil
+	}
+	return fmt.Errorf("%s has the beginning of a spool, which Open will make anew: %w", s.dir, store.ErrNotStore)
 }
 
 // small reads a small file. What is missing is a fault, and answered as nil.

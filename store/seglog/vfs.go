@@ -42,14 +42,18 @@ type vfile interface {
 type osFS struct{}
 
 func (osFS) OpenFile(name string, flag int) (vfile, error) {
-	if err := regular(name); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(name, flag, 0o600)
+	f, err := openRegular(name, flag)
 	if err != nil {
 		return nil, err
 	}
 	return osFile{f}, nil
+}
+
+func openRegular(name string, flag int) (*os.File, error) {
+	if err := regular(name); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(name, flag, 0o600)
 }
 
 // regular tells why what stands under a name is no file of a log: to open a pipe may take for ever.
@@ -75,10 +79,7 @@ func (osFS) Free(dir string) (int64, error)         { return freeSpace(dir) }
 
 // Lock takes the lock file and writes the pid into it, for the error that the next process gets.
 func (osFS) Lock(name string) (io.Closer, error) {
-	if err := regular(name); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := openRegular(name, os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, err
 	}
