@@ -88,20 +88,26 @@ backlog: ## N messages (10 million) in each state, within a budget of 32 MB: mem
 browser: ## what the console's tests in a browser need
 	@command -v chromium >/dev/null || { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium; }
 
-# Two targets at a time, with one worker each: the seeds of a target are run by one worker, whatever there is.
+# Two targets at a time, with one worker each: the seeds of a target are run by one worker, whatever there is. Each package is
+# built once, not for each of its targets.
 # When its time is over while it works, go test -fuzz sometimes fails with nothing but "context deadline exceeded".
 define FUZZ_ONE
-cd "$$1"; package=$$2 target=$$3
-fuzz() { $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -parallel 1 "$$package" </dev/null 2>&1; }
+cd "$$1"; binary=$$2 package=$$3 target=$$4
+fuzz() { "$$binary" -test.run '^$$' -test.fuzz "^$$target\$$" -test.fuzztime $(FUZZTIME) -test.parallel 1 -test.paniconexit0 \
+	-test.fuzzcachedir "$$($(GO) env GOCACHE)/fuzz/$$package" </dev/null 2>&1; }
 out=$$(fuzz) || case "$$out" in *"Failing input"*) false ;; *"context deadline exceeded"*) out=$$(fuzz) ;; *) false ;; esac || { echo "fuzz $$package $$target: $$out"; exit 1; }
 echo "fuzz $$package $$target: $$(echo "$$out" | tail -3)"
 endef
 export FUZZ_ONE
 
 fuzz: ## each fuzz target for FUZZTIME (20s), two at a time
-	@for dir in $(MODULES); do \
-		(cd "$$dir" && $(GO) test -list '^Fuzz' ./... | awk -v dir="$$dir" '/^Fuzz/ { name[n++] = $$1 } /^ok/ { for (i = 0; i < n; i++) print dir, $$2, name[i]; n = 0 }'); \
-	done | xargs -P 2 -L 1 bash -c "$$FUZZ_ONE" fuzz
+	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
+	grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n 1 dirname | sort -u | while read -r dir; do \
+		cd "$(CURDIR)/$$dir"; package=$$($(GO) list .); binary=$$tmp/$${package//\//-}.test; \
+		$(GO) test -c -fuzz=. -o "$$binary" .; \
+		"$$binary" -test.list '^Fuzz' | sed "s|^|$$dir $$binary $$package |"; \
+	done >"$$tmp/targets"; \
+	xargs -P 2 -L 1 bash -c "$$FUZZ_ONE" fuzz <"$$tmp/targets"
 
 torture-ci: ## each row of docs/reliability.md once, in its short form; TORTUREFLAGS=-record to keep the numbers
 	$(GO) run ./internal/torture -ci $(TORTUREFLAGS)

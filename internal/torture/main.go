@@ -15,9 +15,11 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spoolmq/spool/internal/torture/record"
@@ -40,7 +42,7 @@ func main() {
 	}
 }
 
-func run() error {
+func run() (err error) {
 	code, err := record.Code(".")
 	if err != nil {
 		return err
@@ -57,6 +59,10 @@ func run() error {
 		return record.WriteDocs(".", lines, code)
 	}
 	commit, dirty := tree()
+	if binaries.dir, err = os.MkdirTemp("", "torture-"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(binaries.dir)) }()
 	bad := 0
 	done := func(r *row, l record.Line) error {
 		l.Row, l.Commit, l.Dirty, l.Code = r.name, commit, dirty, code
@@ -171,12 +177,41 @@ func (r *row) campaign() (l record.Line) {
 	return l
 }
 
-// test1 runs go test.
+// test1 runs the row's tests as go test does. The command that it notes builds them anew.
 func (r *row) test1(args []string, l *record.Line) ([]byte, error) {
-	all := []string{"test", "-count=1", "-timeout=6h", "-v", "-run", r.test, r.pkg, "-args"}
-	all = append(all, args...)
-	l.Command = "go " + strings.Join(all, " ")
-	return exec.Command("go", all...).CombinedOutput()
+	l.Command = strings.Join(append([]string{"go test -count=1 -timeout=6h -v -run", r.test, r.pkg, "-args"}, args...), " ")
+	binary, out, err := testBinary(r.pkg)
+	if err != nil {
+		return out, err
+	}
+	cmd := exec.Command(binary, append([]string{"-test.paniconexit0", "-test.timeout=6h", "-test.v", "-test.run", r.test}, args...)...)
+	cmd.Dir = r.pkg
+	return cmd.CombinedOutput()
+}
+
+// binaries are the tests of packages, each built once: to link them takes seconds, and a row and its control run them twice.
+var binaries struct {
+	sync.Mutex
+	dir  string
+	made map[string]string // guarded by Mutex; by package
+}
+
+// testBinary returns the tests of a package, or what the compiler says.
+func testBinary(pkg string) (path string, out []byte, err error) {
+	binaries.Lock()
+	defer binaries.Unlock()
+	if path = binaries.made[pkg]; path != "" {
+		return path, nil, nil
+	}
+	path = filepath.Join(binaries.dir, fmt.Sprintf("%d.test", len(binaries.made)))
+	if out, err = exec.Command("go", "test", "-c", "-o", path, pkg).CombinedOutput(); err != nil {
+		return "", out, err
+	}
+	if binaries.made == nil {
+		binaries.made = map[string]string{}
+	}
+	binaries.made[pkg] = path
+	return path, nil, nil
 }
 
 // number adds up what a pattern finds.
