@@ -191,6 +191,30 @@ func TestMoveBesideAHandOver(t *testing.T) {
 	}
 }
 
+// TestLateAnswer: a receive that has waited in vain may return long after its wait was over, past what has become active since.
+// What was active before that it may not leave.
+func TestLateAnswer(t *testing.T) {
+	const ms = int64(1e6)
+	for _, c := range []struct {
+		due, back int64 // of the message; the return of the call
+		right     bool
+	}{{160 * ms, 250 * ms, true}, {140 * ms, 250 * ms, false}, {140 * ms, 155 * ms, true}} {
+		l := New(Options{})
+		q := l.Queue("a", None)
+		call := func(o *Op, begin, end int64) {
+			o.Queue = q
+			l.Call(o, begin)
+			l.Return(o, OK, end)
+		}
+		call(&Op{Verb: Create, Settings: &Settings{Visibility: 1000 * ms, Retention: 1e15}}, 1, 1)
+		call(&Op{Verb: Send, Sent: []Sent{{Body: "m1", Delay: c.due - 10}}, IDs: []string{"1"}}, 10, 10)
+		call(&Op{Verb: Receive, Max: 1, Wait: 50 * ms}, 100*ms, c.back)
+		if v := l.Check(); (len(v.Violations) == 0) != c.right {
+			t.Errorf("due after %d ms, a wait of 100 to 150 ms that returned after %d: %v, want none: %t", c.due/ms, c.back/ms, v.Violations, c.right)
+		}
+	}
+}
+
 // TestTakenInPortions: what becomes active between two portions of a batch may be older than what the first one took.
 func TestTakenInPortions(t *testing.T) {
 	for _, c := range []struct {

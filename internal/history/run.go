@@ -309,7 +309,11 @@ func (r *run) unnamed(o *Op) {
 	definite, last := true, never
 	lo, hi := o.begin-r.l.o.Slack, o.end+r.l.o.Slack
 	if o.Verb == Receive && o.Wait > 0 {
-		lo = max(lo, hi-r.l.o.grace())
+		decided := hi - r.l.o.grace()
+		if len(o.Got) == 0 {
+			decided = min(decided, o.begin+o.Wait-r.l.o.Slack) // the wait was over then, however long the call took to return
+		}
+		lo = max(lo, decided)
 	}
 	if len(o.Got) == o.Max { // it left what is younger
 		last = o.Got[len(o.Got)-1].Enqueued
