@@ -62,7 +62,7 @@ func (l *Log) changed(before, s state, o *Op, r reach) state {
 			return s // no record
 		}
 	}
-	if durable {
+	if durable || !l.loses {
 		s.undo = nil
 	} else {
 		l.settled(&before, r.lo)

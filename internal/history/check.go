@@ -86,6 +86,7 @@ func (l *Log) Check() Verdict {
 	c := &checker{l: l, ops: l.ops, bodies: map[string]*track{}, levels: map[QueueID][]event{}, starts: map[QueueID][]start{},
 		tallies: map[*Op]*tally{}, ended: map[QueueID][]ending{}, fates: map[int32]*fate{}}
 	c.verdict.Ops = len(c.ops)
+	l.loses = slices.ContainsFunc(c.ops, func(o *Op) bool { return o.Power })
 	if l.lost > 0 {
 		c.violated(fmt.Sprintf("the history is full: %d calls were not recorded", l.lost), "")
 	}
@@ -250,7 +251,7 @@ func (c *checker) queueStarts() {
 		if made.outcome != OK {
 			configs = append(configs, config{s: first.undo.before})
 		}
-		if c.l.o.Fsync {
+		if c.l.o.Fsync || !c.l.loses {
 			configs[0].s.undo = nil
 		}
 		r := c.newRun(&track{queue: QueueID(id), target: q.target, source: q.name, send: made}, configs)

@@ -151,6 +151,7 @@ type Log struct {
 	ops    []*Op  // guarded by mu; by call. Bound: o.Limit
 	lost   int    // guarded by mu; calls beyond the limit
 	queues []queue
+	loses  bool // guarded by mu; there was a power loss, which may have undone something
 }
 
 type queue struct {

@@ -191,6 +191,36 @@ func TestMoveBesideAHandOver(t *testing.T) {
 	}
 }
 
+// TestNothingToUndo: what a power loss might undo is not followed where there was none.
+func TestNothingToUndo(t *testing.T) {
+	l, at := New(Options{}), int64(0)
+	q := l.Queue("a", None)
+	call := func(o *Op) *Op {
+		o.Queue = q
+		at++
+		l.Call(o, at)
+		return o
+	}
+	end := func(o *Op) {
+		at++
+		l.Return(o, OK, at)
+	}
+	settings := func(i int) *Settings {
+		return &Settings{Visibility: 1e9, Retention: 1e15, Rewind: 1e12, Delay: int64(i%3) * 1e9}
+	}
+	end(call(&Op{Verb: Create, Settings: settings(0)}))
+	end(call(&Op{Verb: Send, Sent: []Sent{{Body: "m1"}}, IDs: []string{"1"}}))
+	for i := range 60 {
+		purge, set, again := call(&Op{Verb: Purge}), call(&Op{Verb: SetMeta, Settings: settings(i)}), call(&Op{Verb: SetMeta, Settings: settings(i + 1)})
+		end(set)
+		end(purge)
+		end(again)
+	}
+	if v := l.Check(); len(v.Violations) > 0 {
+		t.Errorf("Check = %s", v.Violations[0].Rule)
+	}
+}
+
 // TestLateAnswer: a receive that has waited in vain may return long after its wait was over, past what has become active since.
 // What was active before that it may not leave.
 func TestLateAnswer(t *testing.T) {
