@@ -119,6 +119,29 @@ func TestMutants(t *testing.T) {
 	}
 }
 
+// oneQueue is a history of one queue; each begin and each end of a call on it comes 1 ns after the one before.
+func oneQueue() (l *Log, begin func(*Op) *Op, end func(*Op)) {
+	l, at := New(Options{}), int64(0)
+	q := l.Queue("a", None)
+	begin = func(o *Op) *Op {
+		o.Queue = q
+		at++
+		l.Call(o, at)
+		return o
+	}
+	end = func(o *Op) {
+		at++
+		l.Return(o, OK, at)
+	}
+	return l, begin, end
+}
+
+// done records a call that nothing went wrong with.
+func done(l *Log, o *Op, begin, end int64) {
+	l.Call(o, begin)
+	l.Return(o, OK, end)
+}
+
 // TestPurgedBeforeRead: what a purge takes away from a receive that has leased it and not read it yet counts as received, or
 // does not; without a purge beside it nothing does that was not handed over.
 func TestPurgedBeforeRead(t *testing.T) {
@@ -127,18 +150,7 @@ func TestPurgedBeforeRead(t *testing.T) {
 		received int64
 		right    bool
 	}{{false, 0, true}, {false, 1, true}, {false, 2, true}, {false, 3, false}, {true, 0, true}, {true, 1, false}} {
-		l, at := New(Options{}), int64(0)
-		q := l.Queue("a", None)
-		call := func(o *Op) *Op {
-			o.Queue = q
-			at++
-			l.Call(o, at)
-			return o
-		}
-		end := func(o *Op) {
-			at++
-			l.Return(o, OK, at)
-		}
+		l, call, end := oneQueue()
 		end(call(&Op{Verb: Create, Settings: &Settings{Visibility: 1e9, Retention: 1e12}}))
 		end(call(&Op{Verb: Send, Sent: []Sent{{Body: "m1"}, {Body: "m2"}}, IDs: []string{"1", "2"}}))
 		if c.before {
@@ -167,22 +179,18 @@ func TestMoveBesideAHandOver(t *testing.T) {
 		l := New(Options{})
 		dead := l.Queue("dead", None)
 		a := l.Queue("a", dead)
-		call := func(o *Op, begin, end int64) {
-			l.Call(o, begin)
-			l.Return(o, OK, end)
-		}
 		taken := 2000 * ms // the hand-over
 		lease := func(id string, at, until int64) *Op {
 			return &Op{Verb: Receive, Queue: a, Max: 1, Visibility: until - at, Got: []Delivery{{
 				ID: id, Body: "m" + id, Receipt: "r" + id, Enqueued: 3, FirstReceived: at, Visible: until, Receives: 1}}}
 		}
-		call(&Op{Verb: Create, Queue: dead, Settings: &Settings{Visibility: 1000 * ms, Retention: 1e15}}, 1, 1)
-		call(&Op{Verb: Create, Queue: a, Settings: &Settings{Visibility: 1000 * ms, Retention: 1e15, MaxReceives: 1}}, 2, 2)
-		call(&Op{Verb: Send, Queue: a, Sent: []Sent{{Body: "m1"}, {Body: "m2"}}, IDs: []string{"1", "2"}}, 3, 3)
+		done(l, &Op{Verb: Create, Queue: dead, Settings: &Settings{Visibility: 1000 * ms, Retention: 1e15}}, 1, 1)
+		done(l, &Op{Verb: Create, Queue: a, Settings: &Settings{Visibility: 1000 * ms, Retention: 1e15, MaxReceives: 1}}, 2, 2)
+		done(l, &Op{Verb: Send, Queue: a, Sent: []Sent{{Body: "m1"}, {Body: "m2"}}, IDs: []string{"1", "2"}}, 3, 3)
 		moved := taken - ms/2
-		call(lease("1", 4, moved), 4, 4)
-		call(lease("2", 5, taken-c.ended), 5, 5)
-		call(&Op{Verb: Receive, Queue: dead, Max: 5, Wait: c.wait, Got: []Delivery{{
+		done(l, lease("1", 4, moved), 4, 4)
+		done(l, lease("2", 5, taken-c.ended), 5, 5)
+		done(l, &Op{Verb: Receive, Queue: dead, Max: 5, Wait: c.wait, Got: []Delivery{{
 			ID: "3", Body: "m1", Receipt: "r3", Enqueued: moved, FirstReceived: taken, Visible: taken + 1000*ms, Receives: 1,
 			Origin: &Origin{Queue: "a", ID: "1", Enqueued: 3, Receives: 1}}}}, taken-50*ms, taken)
 		if v := l.Check(); (len(v.Violations) == 0) != c.right {
@@ -193,18 +201,7 @@ func TestMoveBesideAHandOver(t *testing.T) {
 
 // TestNothingToUndo: what a power loss might undo is not followed where there was none.
 func TestNothingToUndo(t *testing.T) {
-	l, at := New(Options{}), int64(0)
-	q := l.Queue("a", None)
-	call := func(o *Op) *Op {
-		o.Queue = q
-		at++
-		l.Call(o, at)
-		return o
-	}
-	end := func(o *Op) {
-		at++
-		l.Return(o, OK, at)
-	}
+	l, call, end := oneQueue()
 	settings := func(i int) *Settings {
 		return &Settings{Visibility: 1e9, Retention: 1e15, Rewind: 1e12, Delay: int64(i%3) * 1e9}
 	}
@@ -233,8 +230,7 @@ func TestLateAnswer(t *testing.T) {
 		q := l.Queue("a", None)
 		call := func(o *Op, begin, end int64) {
 			o.Queue = q
-			l.Call(o, begin)
-			l.Return(o, OK, end)
+			done(l, o, begin, end)
 		}
 		call(&Op{Verb: Create, Settings: &Settings{Visibility: 1000 * ms, Retention: 1e15}}, 1, 1)
 		call(&Op{Verb: Send, Sent: []Sent{{Body: "m1", Delay: c.due - 10}}, IDs: []string{"1"}}, 10, 10)
@@ -255,8 +251,7 @@ func TestTakenInPortions(t *testing.T) {
 		q := l.Queue("a", None)
 		call := func(o *Op, at int64) {
 			o.Queue = q
-			l.Call(o, at)
-			l.Return(o, OK, at)
+			done(l, o, at, at)
 		}
 		call(&Op{Verb: Create, Settings: &Settings{Visibility: 1e9, Retention: 1e15}}, 1)
 		call(&Op{Verb: Send, Sent: []Sent{{Body: "m1", Delay: 1050 - 10}}, IDs: []string{"1"}}, 10)

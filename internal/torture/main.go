@@ -190,11 +190,11 @@ func (r *row) test1(args []string, l *record.Line) ([]byte, error) {
 }
 
 // binaries are the tests of packages, each built once: to link them takes seconds, and a row and its control run them twice.
-var binaries struct {
+var binaries = struct {
 	sync.Mutex
 	dir  string
 	made map[string]string // guarded by Mutex; by package
-}
+}{made: map[string]string{}}
 
 // testBinary returns the tests of a package, or what the compiler says.
 func testBinary(pkg string) (path string, out []byte, err error) {
@@ -206,9 +206,6 @@ func testBinary(pkg string) (path string, out []byte, err error) {
 	path = filepath.Join(binaries.dir, fmt.Sprintf("%d.test", len(binaries.made)))
 	if out, err = exec.Command("go", "test", "-c", "-o", path, pkg).CombinedOutput(); err != nil {
 		return "", out, err
-	}
-	if binaries.made == nil {
-		binaries.made = map[string]string{}
 	}
 	binaries.made[pkg] = path
 	return path, nil, nil
