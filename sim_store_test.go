@@ -144,11 +144,14 @@ func (d *simDisk) finish() {
 	}
 }
 
+// simStall is what a sync takes longer now and then.
+const simStall = 60 * time.Millisecond
+
 // wait is the time that what was written takes to stable storage.
 func (d *simDisk) wait() {
 	took := 200_000 + d.flush.IntN(3_000_000)
 	if d.flush.IntN(60) == 0 {
-		took += 60_000_000
+		took += int(simStall)
 	}
 	simSleep(time.Duration(took), simSyncs)
 }

@@ -196,7 +196,8 @@ func (sim *simulation) choose() {
 	if *simSeeds == 1 && testing.Verbose() {
 		sim.options = append(sim.options, spool.WithLogger(slog.New(slog.NewTextHandler(os.Stdout, nil))))
 	}
-	sim.h = history.New(history.Options{Limit: 100_000, Fsync: sim.durability == spool.Fsync, DurableReceives: sim.durableReceives, LateMoves: sim.tight})
+	sim.h = history.New(history.Options{Limit: 100_000, Fsync: sim.durability == spool.Fsync, DurableReceives: sim.durableReceives, LateMoves: sim.tight,
+		Move: int64(2*simStall + 10*time.Millisecond)}) // for one sync and the one that it waits for
 }
 
 // boot opens the spool on what is there.

@@ -140,6 +140,7 @@ type Options struct {
 	Lag             int64 // ns: how old a change may be that a power loss undoes; 0 means a second
 	Slack           int64 // ns: how far the spool's clock may be from that of the history
 	LateMoves       bool  // dead letters may wait for room, up to an hour
+	Move            int64 // ns: how long dead letters may be under way while the next ones wait; 0 means a fiftieth of Lag
 }
 
 // A Log is the record of a history. Its methods may be called by any number of goroutines.
@@ -166,6 +167,9 @@ func New(o Options) *Log {
 	}
 	if o.Lag == 0 {
 		o.Lag = 1_000_000_000
+	}
+	if o.Move == 0 {
+		o.Move = o.grace()
 	}
 	return &Log{o: o}
 }

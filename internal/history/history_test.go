@@ -174,9 +174,11 @@ func TestMoveBesideAHandOver(t *testing.T) {
 	const ms = int64(1e6)
 	for _, c := range []struct {
 		wait, ended int64 // when the other lease ended, before the hand-over
+		move        int64 // how long a move may take
 		right       bool
-	}{{1000 * ms, ms / 10, true}, {0, ms / 10, false}, {1000 * ms, 30 * ms, false}, {1000 * ms, 60 * ms, false}} {
-		l := New(Options{})
+	}{{1000 * ms, ms / 10, 0, true}, {0, ms / 10, 0, false}, {1000 * ms, 30 * ms, 0, false}, {1000 * ms, 60 * ms, 0, false},
+		{1000 * ms, 30 * ms, 40 * ms, true}, {1000 * ms, 45 * ms, 40 * ms, false}, {0, 30 * ms, 40 * ms, false}} {
+		l := New(Options{Move: c.move})
 		dead := l.Queue("dead", None)
 		a := l.Queue("a", dead)
 		taken := 2000 * ms // the hand-over
@@ -194,7 +196,7 @@ func TestMoveBesideAHandOver(t *testing.T) {
 			ID: "3", Body: "m1", Receipt: "r3", Enqueued: moved, FirstReceived: taken, Visible: taken + 1000*ms, Receives: 1,
 			Origin: &Origin{Queue: "a", ID: "1", Enqueued: 3, Receives: 1}}}}, taken-50*ms, taken)
 		if v := l.Check(); (len(v.Violations) == 0) != c.right {
-			t.Errorf("a lease that ended %d ns before the hand-over, wait %d: %v, want none: %t", c.ended, c.wait, v.Violations, c.right)
+			t.Errorf("a lease that ended %d ns before the hand-over, wait %d, moves of %d: %v, want none: %t", c.ended, c.wait, c.move, v.Violations, c.right)
 		}
 	}
 }

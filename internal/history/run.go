@@ -339,7 +339,7 @@ func (r *run) unnamed(o *Op) {
 			was, s := s.dead, &evolved[j]
 			here := s.sent && (o.Queue == r.t.queue) != s.dead
 			// Who waits gets what has come, and not what is about to be moved.
-			comes := o.Wait > 0 && s.dead && !was && s.enqueued.lo > max(o.begin, lo-r.l.o.grace())
+			comes := o.Wait > 0 && s.dead && !was && s.enqueued.lo > max(o.begin, lo-r.l.o.Move)
 			other = other || !here || comes || s.kind != active || s.enqueued.hi >= last
 		}
 		if other {
