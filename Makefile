@@ -19,7 +19,7 @@ PLATFORMS := linux/amd64 linux/arm64 linux/386 darwin/amd64 darwin/arm64 windows
 MODULES = $(sort $(patsubst %/go.mod,%,$(shell find . -name go.mod -not -path '*/testdata/*' -not -path '*/vendor/*')))
 
 .DEFAULT_GOAL := help
-.PHONY: help check static fmt vet staticcheck cross tidy vuln test race paging cover mutants backlog browser fuzz torture torture-ci bench bench-baseline bench-compare bench-peers bench-servers
+.PHONY: help check static fmt vet staticcheck cross tidy vuln test race paging cover mutants backlog browser fuzz fuzz-list torture torture-ci bench bench-baseline bench-compare bench-peers bench-servers
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -100,12 +100,19 @@ echo "fuzz $$package $$target: $$(echo "$$out" | tail -3)"
 endef
 export FUZZ_ONE
 
-fuzz: ## each fuzz target for FUZZTIME (20s), two at a time
-	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
-	grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n 1 dirname | sort -u | while read -r dir; do \
+# Lines of directory and target: all, or those that FUZZ matches.
+FUZZ = .
+FUZZ_LIST = grep -rHo --include='*_test.go' '^func Fuzz[[:alnum:]]*' . | sed 's|/[^/]*:func | |' | sort | grep -E '$(FUZZ)'
+
+fuzz-list:
+	@$(FUZZ_LIST)
+
+fuzz: ## each fuzz target for FUZZTIME (20s), two at a time; FUZZ='^./timer ' those of one package
+	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; $(FUZZ_LIST) >"$$tmp/list"; \
+	cut -d' ' -f1 "$$tmp/list" | uniq | while read -r dir; do \
 		cd "$(CURDIR)/$$dir"; package=$$($(GO) list .); binary=$$tmp/$${package//\//-}.test; \
 		$(GO) test -c -fuzz=. -o "$$binary" .; \
-		"$$binary" -test.list '^Fuzz' | sed "s|^|$$dir $$binary $$package |"; \
+		awk -v dir="$$dir" -v built="$$binary $$package" '$$1 == dir { print dir, built, $$2 }' "$$tmp/list"; \
 	done >"$$tmp/targets"; \
 	xargs -P 2 -L 1 bash -c "$$FUZZ_ONE" fuzz <"$$tmp/targets"
 

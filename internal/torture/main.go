@@ -9,6 +9,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -31,11 +32,15 @@ var (
 	only    = flag.String("row", "", "this row only")
 	table   = flag.Bool("table", false, "print the totals and do nothing else")
 	docs    = flag.Bool("docs", false, "write the totals into docs/reliability.md and do nothing else")
-	fuzzFor = flag.Duration("fuzz", 0, "time of each fuzz target (0: 20s with -ci, 1h without)")
+	fuzzFor = flag.Duration("fuzz", 0, "with -ci: time of each fuzz target (0: 20s); without, each has an hour")
 )
 
 func main() {
 	flag.Parse()
+	if *fuzzFor != 0 && !*ci {
+		fmt.Fprintf(os.Stderr, "torture: -fuzz %v without -ci: each target has %v\n", *fuzzFor, fuzzFull)
+		os.Exit(2)
+	}
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "torture:", err)
 		os.Exit(1)
@@ -88,6 +93,12 @@ func run() (err error) {
 			waits = append(waits, func() error { return done(r, <-line) })
 			continue
 		}
+		if r.fuzz && !*ci {
+			if err := fuzzAll(lines, code, func(l record.Line) error { return done(r, l) }); err != nil {
+				return err
+			}
+			continue
+		}
 		for again := true; again; again = !*ci && r.left(lines, code) && bad == 0 {
 			if err := done(r, r.campaign()); err != nil {
 				return err
@@ -125,6 +136,9 @@ func (r *row) left(lines []record.Line, code string) bool {
 
 func summary(l record.Line) string {
 	text := fmt.Sprintf("%-12s %-7s %9d operations %6d crashes %6d faults; control: %s; %.0f s", l.Row, l.Result, l.Operations, l.Crashes, l.Faults, l.Control, l.Seconds)
+	if l.Target != "" {
+		text += "; " + l.Target
+	}
 	if l.Why != "" {
 		text += "; " + l.Why
 	}
@@ -141,7 +155,7 @@ func (r *row) campaign() (l record.Line) {
 		l.Result, l.Why = "skipped", r.absent
 		return l
 	case r.fuzz:
-		return fuzz()
+		return fuzz("", cmp.Or(*fuzzFor, fuzzShort), fuzzControl())
 	}
 	args := r.full
 	if *ci {
@@ -235,44 +249,6 @@ func skipped(out []byte) string {
 		return "no test was run"
 	}
 	return string(m[len(m)-1][1])
-}
-
-// fuzz runs every fuzz target for a while.
-func fuzz() (l record.Line) {
-	d := *fuzzFor
-	if d == 0 {
-		d = time.Hour
-		if *ci {
-			d = 20 * time.Second
-		}
-	}
-	l.Command = "make fuzz FUZZTIME=" + d.String()
-	out, err := exec.Command("make", "--no-print-directory", "fuzz", "FUZZTIME="+d.String()).CombinedOutput()
-	l.Operations = number(out, `elapsed: [^\n]*execs: (\d+) [^\n]*\n(?:PASS|ok)`)
-	if l.Result = "ok"; err != nil {
-		l.Result, l.Why = "failed", err.Error()
-		os.Stdout.Write(out)
-		return l
-	}
-	l.Control = fuzzControl()
-	if l.Control != record.ControlBites {
-		l.Result = "failed"
-	}
-	return l
-}
-
-// fuzzControl fuzzes a decoder that takes memory for what is not there.
-func fuzzControl() string {
-	cmd := exec.Command("go", "test", "-run", "^$", "-fuzz", "^FuzzBound$", "-fuzztime", "60s", ".")
-	cmd.Env = append(os.Environ(), "SPOOL_FUZZ_CONTROL=1")
-	out, err := cmd.CombinedOutput()
-	if e := os.RemoveAll("testdata/fuzz/FuzzBound"); e != nil {
-		return e.Error()
-	}
-	if err == nil || !bytes.Contains(out, []byte("bytes for")) {
-		return fmt.Sprintf("did not fail: %v", err)
-	}
-	return record.ControlBites
 }
 
 // tree is the commit, and whether the files differ from it. What the harness records makes no difference.

@@ -26,7 +26,8 @@ type Line struct {
 	Dirty      bool    `json:"dirty"` // the tree differed from the commit: the line does not count
 	Code       string  `json:"code"`  // hash of the library's code: where it differs from the present one the line does not count
 	Command    string  `json:"command"`
-	Seed       uint64  `json:"seed,omitempty"` // the first one
+	Seed       uint64  `json:"seed,omitempty"`   // the first one
+	Target     string  `json:"target,omitempty"` // of fuzz: the only one
 	Operations int64   `json:"operations"`
 	Crashes    int64   `json:"crashes"`
 	Faults     int64   `json:"faults"`
@@ -105,10 +106,15 @@ type Total struct {
 	Controls                    int // that failed, as they must
 }
 
-// Sum adds up the lines of a row that count: of clean trees, with the code as it is, and not skipped.
+// Counts tells whether a line counts: of a clean tree, with the code as it is, and not skipped.
+func (l *Line) Counts(code string) bool {
+	return !l.Dirty && l.Code == code && l.Result != "skipped"
+}
+
+// Sum adds up the lines of a row that count.
 func Sum(lines []Line, row, code string) (t Total) {
 	for _, l := range lines {
-		if l.Row != row || l.Dirty || l.Code != code || l.Result == "skipped" {
+		if l.Row != row || !l.Counts(code) {
 			continue
 		}
 		t.Campaigns++
