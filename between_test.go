@@ -296,6 +296,83 @@ func TestUnreadableIsNotReceived(t *testing.T) {
 	})
 }
 
+// killed opens what is left of a spool whose process dies now, with all that was written and without an index.
+func killed(t *testing.T, log *memlog.Log) *caseSpool {
+	t.Helper()
+	s, err := spool.OpenOn(log.Crash(func(unsynced int64) int64 { return unsynced }), t.TempDir(), nil, spool.WithoutPaging)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newCaseSpool(t, s)
+}
+
+// TestExpiredStaysExpired: the end of a message's life has no record. What had expired before the retention was raised is gone
+// after a restart all the same, and no dead letter, whatever is due by then: its lease, its age, or nothing.
+func TestExpiredStaysExpired(t *testing.T) {
+	hour := func(m *spool.Meta) { m.Retention = time.Hour }
+	for name, c := range map[string]struct {
+		before func(q *caseQueue)
+		raise  func(m *spool.Meta)
+	}{
+		"active":       {func(*caseQueue) {}, hour},
+		"leased":       {func(q *caseQueue) { q.receive("m", spool.Visibility(20*time.Minute)) }, hour},
+		"lease, count": {func(q *caseQueue) { q.receive("m", spool.Visibility(20*time.Minute)) }, func(m *spool.Meta) { hour(m); m.DeadLetter = &spool.DeadLetter{Queue: "dead", MaxReceives: 1} }},
+		"age": {func(*caseQueue) {}, func(m *spool.Meta) {
+			hour(m)
+			m.DeadLetter = &spool.DeadLetter{Queue: "dead", MaxAge: 30 * time.Minute}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				log := memlog.New(memlog.Options{})
+				s := openOn(t, log, dir)
+				s.create("dead", spool.Meta{})
+				q := s.create("q", spool.Meta{})
+				q.send("m")
+				c.before(q)
+				time.Sleep(10 * sec)
+				q.set(func(m *spool.Meta) { m.Retention = 5 * sec })
+				q.counts(0, 0, 0, 0)
+				q.set(c.raise)
+				time.Sleep(40 * time.Minute)
+				again := killed(t, log)
+				again.get("q").counts(0, 0, 0, 0)
+				again.get("dead").counts(0, 0, 0, 0)
+			})
+		})
+	}
+}
+
+// TestFadedStaysFaded: that a message leaves the rewind window has no record. What had left it when a rewind or a wider window
+// came is gone after a restart all the same.
+func TestFadedStaysFaded(t *testing.T) {
+	for name, c := range map[string]struct {
+		then   func(q *caseQueue)
+		counts [4]int64
+	}{
+		"rewind from the edge": {func(q *caseQueue) { q.rewind(time.Now().Add(-time.Hour), 1) }, [4]int64{1, 0, 0, 0}},
+		"wider window":         {func(q *caseQueue) { q.set(func(m *spool.Meta) { m.Rewind = 2 * time.Hour }) }, [4]int64{0, 0, 0, 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				log := memlog.New(memlog.Options{})
+				q := openOn(t, log, dir).create("q", spool.Meta{Rewind: time.Hour})
+				q.sendDelete("faded")
+				time.Sleep(time.Nanosecond)
+				q.sendDelete("kept")
+				time.Sleep(time.Hour - 1)
+				q.counts(0, 0, 0, 1)
+				c.then(q)
+				for _, q := range []*caseQueue{q, killed(t, log).get("q")} {
+					q.counts(c.counts[0], c.counts[1], c.counts[2], c.counts[3])
+				}
+			})
+		})
+	}
+}
+
 // TestUnreadableDeadLetter: a dead letter that cannot be read is tried again now and then, not once a second until its retention
 // ends, and moves when it can be read. A receive that finds nothing else says so, once for each try.
 func TestUnreadableDeadLetter(t *testing.T) {
