@@ -242,6 +242,34 @@ func TestRepairCopies(t *testing.T) {
 	}
 }
 
+// A message whose body has rotted is lost to nobody when it was purged, had expired, or would have by the latest record, though
+// its end has no record of its own.
+func TestRepairRottenAndOver(t *testing.T) {
+	at := time.Now().UnixNano()
+	settings := func(change byte, at int64, f floors) told {
+		return told{recordQueue, &queueRecord{queue: 1, change: change, at: at, name: "a", meta: Meta{}.withDefaults(), floors: f}, ""}
+	}
+	for name, c := range map[string]struct {
+		last told
+		lost int64
+	}{
+		"here":         {settings(queueSet, at+1, floors{expired: at - 1}), 1},
+		"purged":       {settings(queuePurged, at+1, floors{purged: 1, expired: math.MinInt64}), 0},
+		"not purged":   {settings(queuePurged, at+1, floors{purged: 0, expired: math.MinInt64}), 1},
+		"expired":      {settings(queueSet, at+1, floors{expired: at}), 0},
+		"over by now":  {settings(queueSet, at+int64(defaultRetention), floors{expired: math.MinInt64}), 0},
+		"not yet over": {settings(queueSet, at+int64(defaultRetention)-1, floors{expired: math.MinInt64}), 1},
+	} {
+		dir := repairRecords(t, toldQueue(1, "a", at, ""), told{recordSend, &sendRecord{queue: 1, seq: 0, at: at, epoch: 1}, "the body"}, c.last)
+		repairEdit(t, repairSegment(t, dir, "the body"), func(b []byte) []byte { b[bytes.Index(b, []byte("the body"))] ^= 1; return b })
+		repairTold(t, dir, func(r Report, s *Spool) {
+			if r.LostCount != c.lost || int64(len(r.Lost)) != c.lost || r.DamageCount != 1 {
+				t.Errorf("%s: %d lost, want %d; %+v", name, r.LostCount, c.lost, r)
+			}
+		})
+	}
+}
+
 // What lies outside of frames and is older than what stands before it was there before: a file is used again.
 func TestRepairStale(t *testing.T) {
 	at := time.Now().UnixNano()
