@@ -164,6 +164,55 @@ func TestCreate(t *testing.T) {
 	}
 }
 
+// TestCreateIsDurable: what a power loss leaves of a directory that was made is all of it once FORMAT has its name, and its
+// parents are made as durably.
+func TestCreateIsDurable(t *testing.T) {
+	files := newMemFS()
+	renamed := false
+	o := Options{SegmentSize: 4096, files: files, Step: func(name string) {
+		if name != stepCreateRename {
+			return
+		}
+		renamed = true
+		for _, c := range files.pending {
+			t.Errorf("%s may be lost when FORMAT gets its name", c.name)
+		}
+	}}
+	l := openTest(t, "/a/b/spool", o)
+	defer l.Close()
+	if !renamed {
+		t.Error("FORMAT had no passing name")
+	}
+	for _, name := range []string{"/a", "/a/b", "/a/b/spool", "/a/b/spool/FORMAT"} {
+		if files.durable[name] == nil {
+			t.Errorf("%s may be lost when Open has returned", name)
+		}
+	}
+}
+
+// TestSizeIsOfAllFiles: what a log says that it occupies is what its files do, small ones being a page each.
+func TestSizeIsOfAllFiles(t *testing.T) {
+	dir := t.TempDir()
+	l := openTest(t, dir, Options{SegmentSize: 64 << 10})
+	if err := errors.Join(newHistory().append(l, 100), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	sum := int64(0)
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			sum += max(info.Size(), pageSize)
+		}
+		return err
+	})
+	if got := l.Size().Allocated; got != sum || err != nil {
+		t.Errorf("Size says %d bytes, the files have %d, %v", got, sum, err)
+	}
+}
+
 // TestMissingFormat: without FORMAT a directory is made anew if no frame is lost by it.
 func TestMissingFormat(t *testing.T) {
 	for _, frames := range []int{0, 1} {
@@ -311,6 +360,16 @@ func TestLostFormat(t *testing.T) {
 		},
 		"and MARK":                   func(f *memFS) { delete(f.entries, "/spool/MARK") },
 		"and the whole of a segment": func(f *memFS) { clear(f.entries["/spool/log/0000000000000001.seg"].data) },
+		"and all but KEY and the index": func(f *memFS) {
+			delete(f.entries, "/spool/log/0000000000000001.seg")
+			delete(f.entries, "/spool/MARK")
+			f.entries["/spool/index"] = &memNode{dir: true}
+		},
+		"and all but KEY and the marker of the index": func(f *memFS) {
+			delete(f.entries, "/spool/log/0000000000000001.seg")
+			delete(f.entries, "/spool/MARK")
+			f.entries["/spool/index.ok"] = &memNode{}
+		},
 	} {
 		files := newMemFS()
 		o := Options{SegmentSize: 4096, files: files}

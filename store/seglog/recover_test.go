@@ -222,6 +222,43 @@ func TestCleanEndsExactly(t *testing.T) {
 	}
 }
 
+// TestCleanEndsWithDamage: what is behind a clean end was written by somebody who came later, also when it has rotted or when
+// the segment in between is lost.
+func TestCleanEndsWithDamage(t *testing.T) {
+	for name, damage := range map[string]func(l *Log, files *memFS){
+		"a frame that has rotted": func(l *Log, files *memFS) {
+			seg, end := l.segs.last(), l.End()
+			files.entries[seg.path].data[offset(seg.base, end)-store.FrameAlign-1] ^= 1
+		},
+		"a segment behind a lost one": func(l *Log, files *memFS) { delete(files.entries, l.segs.list[1].path) },
+	} {
+		files := newMemFS()
+		o := Options{SegmentSize: 4096, files: files}
+		h := newHistory()
+		l := openTest(t, "/spool", o)
+		size, more := 300, 1
+		if name != "a frame that has rotted" {
+			size, more = 4000, 2
+		}
+		if err := errors.Join(h.append(l, 300), h.finish(l)); err != nil {
+			t.Fatal(err)
+		}
+		for range more {
+			if err := h.append(l, size); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := errors.Join(l.flush(), l.Close()); err != nil {
+			t.Fatal(err)
+		}
+		damage(l, files)
+		if l, err := Open("/spool", o); !errors.Is(err, store.ErrCorrupt) {
+			t.Errorf("Open with %s behind a clean end = %v, want %v", name, err, store.ErrCorrupt)
+			closeDead(l)
+		}
+	}
+}
+
 // TestPadding: behind the last frame its page is zero, whatever stood in the ring there.
 func TestPadding(t *testing.T) {
 	files := newMemFS()
