@@ -260,6 +260,41 @@ func TestReceivedWhenDurable(t *testing.T) {
 	}
 }
 
+// TestPeekedWhenDurable: a receiver may be given a message, and lose it again, before the send has reached its level. Nobody else
+// sees its body before.
+func TestPeekedWhenDurable(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		log, s := openHeld(t, dir)
+		q := s.create("q", spool.Meta{})
+		got := q.waiting(bg, 1, spool.Wait(time.Hour), spool.Visibility(sec))
+		log.syncs.close()
+		sent, peeked := make(chan error, 1), make(chan answer, 1)
+		go func() {
+			_, err := q.Send(bg, spool.Message{Body: []byte("m")})
+			sent <- err
+		}()
+		synctest.Wait()
+		time.Sleep(sec) // the lease is over
+		q.counts(1, 0, 0, 0)
+		go func() {
+			ds, err := q.Peek(bg, 1)
+			peeked <- answer{ds: ds, err: err}
+		}()
+		synctest.Wait()
+		if len(sent)+len(got)+len(peeked) > 0 {
+			t.Errorf("before the sync %d sends, %d receives and %d peeks have answers", len(sent), len(got), len(peeked))
+		}
+		log.syncs.open()
+		if a := <-peeked; a.err != nil || len(a.ds) != 1 || string(a.ds[0].Body) != "m" {
+			t.Errorf("Peek = %v, want m", a)
+		}
+		if err := errors.Join(<-sent, (<-got).err); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestHandedOverWhenDurable: with durable receives nobody who waits gets a message before its receive is synced, whatever
 // the spool's durability is and wherever the message comes from; a power loss after that does not undo the receive.
 func TestHandedOverWhenDurable(t *testing.T) {

@@ -352,11 +352,26 @@ func TestVerifyQueues(t *testing.T) {
 // TestDamagesAreCounted: a report lists so many damages and counts all of them.
 func TestDamagesAreCounted(t *testing.T) {
 	var r Report
-	for i := range maxDamages + 5 {
-		r.damage("file", int64(i+1), 1, "reason")
+	for range 2 { // one is told of twice; of a file as a whole there may be several
+		r.damage("whole", 0, 0, "missing")
+		r.damage("whole", 0, 0, "of another spool")
+		r.damage("file", 1, 1, "reason")
+		r.damage("file", 1, 1, "known")
 	}
-	r.damage("file", 1, 1, "reason") // known
-	if r.DamageCount != maxDamages+5 || len(r.Damages) != maxDamages {
-		t.Errorf("%d damages, %d of them listed; want %d and %d", r.DamageCount, len(r.Damages), maxDamages+5, maxDamages)
+	for i := range maxDamages {
+		r.damage("file", int64(i+2), 1, "reason")
+	}
+	if r.DamageCount != maxDamages+3 || len(r.Damages) != maxDamages {
+		t.Errorf("%d damages, %d of them listed; want %d and %d", r.DamageCount, len(r.Damages), maxDamages+3, maxDamages)
+	}
+}
+
+// What there was no room to follow is lost as well, and counted.
+func TestLossesAreCounted(t *testing.T) {
+	m := newMender(&checkup{}, nil)
+	m.more = 5
+	m.weighLosses(nil)
+	if m.report.LostCount != 5 || len(m.report.Lost) != 0 {
+		t.Errorf("%d lost, %d of them listed; want 5 and none", m.report.LostCount, len(m.report.Lost))
 	}
 }

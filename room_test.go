@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/spoolmq/spool"
+	"github.com/spoolmq/spool/store"
 	"github.com/spoolmq/spool/store/memlog"
 )
 
@@ -48,6 +51,85 @@ func TestRoomForMoves(t *testing.T) {
 		synctest.Wait()
 		if a, err := dead.Attributes(ctx); err != nil || a.Active != rounds*int64(len(batch)) {
 			t.Fatalf("Attributes of dead = %+v, %v, want %d active", a, err, rounds*len(batch))
+		}
+	})
+}
+
+// A strictLog has just the room that it was asked for, and gives none of it to anybody else. It fails its test when a frame does
+// not fit. One call at a time uses it.
+type strictLog struct {
+	*memlog.Log
+	t    *testing.T
+	room atomic.Int64
+}
+
+func (l *strictLog) Room() int64                { return l.room.Load() }
+func (l *strictLog) ReserveRoom() int64         { return l.room.Load() }
+func (l *strictLog) Draw(n int64, _ bool) error { return l.Grow(n) }
+
+func (l *strictLog) Grow(n int64) error {
+	l.room.Store(n)
+	return l.Log.Grow(n)
+}
+
+func (l *strictLog) Append(p store.Payload) (store.Position, error) {
+	if have, need := l.room.Swap(0), int64(store.FrameSize(p.Len)); have < need {
+		l.t.Errorf("a frame of %d bytes with %d records, room for %d", need, p.Records, have)
+	}
+	return l.Log.Append(p)
+}
+
+// TestRoomSuffices: a call takes as much room in the log as its record needs, whatever is in it. What it takes too little would be
+// missing on a full disk, and the end of the spool.
+func TestRoomSuffices(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := openOn(t, &strictLog{Log: memlog.New(memlog.Options{SegmentSize: 64}), t: t}, dir)
+		long := func(name string) string { return name + strings.Repeat("x", 63) }
+		dead := s.create(long("d"), spool.Meta{})
+		q := s.create(long("q"), spool.Meta{Rewind: 48 * time.Hour, DeadLetter: &spool.DeadLetter{Queue: dead.Name(), MaxReceives: 3}})
+		batch := make([]spool.Message, spool.MaxBatch)
+		for i := range batch {
+			batch[i] = spool.Message{Body: []byte("m"), Delay: 24 * time.Hour, Attributes: map[string]string{"k": "v"}}
+		}
+		for range 2 {
+			if _, err := q.SendBatch(bg, batch); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(24 * time.Hour)
+			ds, err := q.ReceiveBatch(bg, spool.MaxBatch)
+			if err != nil || len(ds) != spool.MaxBatch {
+				t.Fatalf("ReceiveBatch = %d, %v", len(ds), err)
+			}
+			receipts := make([]string, len(ds))
+			for i, d := range ds {
+				receipts[i*389%len(ds)] = d.Receipt // neighbours are far apart
+			}
+			if err := q.DeleteBatch(bg, receipts); err != nil {
+				t.Fatal(err)
+			}
+		}
+		q.rewind(time.Now().Add(-48*time.Hour+1), spool.MaxBatch)
+		if err := q.Purge(bg); err != nil {
+			t.Fatal(err)
+		}
+		q.send("m", time.Hour)
+		q.send("m")
+		d := q.receive("m")
+		if err := errors.Join(d.Extend(bg, time.Hour), d.Release(bg, 0), q.receive("m").Release(bg, 0), q.receive("m").Release(bg, 0)); err != nil {
+			t.Fatal(err)
+		}
+		dead.counts(1, 0, 0, 0)
+		for n := range int64(10) { // the one who looks makes the move, unless the worker has been there
+			q.send("m")
+			time.Sleep(time.Minute)
+			q.set(func(m *spool.Meta) { m.DeadLetter.MaxAge = sec })
+			dead.counts(n+2, 0, 0, 0)
+			q.set(func(m *spool.Meta) { m.DeadLetter.MaxAge = 0 })
+		}
+		q.set(func(m *spool.Meta) { m.Rewind = time.Hour })
+		if err := errors.Join(s.Clean(), s.DeleteQueue(bg, q.Name())); err != nil {
+			t.Fatal(err)
 		}
 	})
 }
