@@ -190,6 +190,27 @@ func TestCreateIsDurable(t *testing.T) {
 	}
 }
 
+// TestSeed: a planted log has the identity, the time and the epochs of the other one, and Raise lowers none.
+func TestSeed(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "spool")
+	seed := Seed{ID: [16]byte{1}, Key: [32]byte{2}, Epoch: 6, HighWater: 7}
+	if err := Plant(dir, seed); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ raise, want uint32 }{{0, 7}, {3, 8}, {20, 21}} {
+		if err := Raise(dir, c.raise); err != nil {
+			t.Fatal(err)
+		}
+		l := openTest(t, dir, Options{SegmentSize: 64 << 10})
+		if i := l.Info(); i.Epoch != c.want || i.SpoolID != seed.ID || i.Key != seed.Key || i.HighWater != seed.HighWater {
+			t.Errorf("raised to %d: %+v, want epoch %d", c.raise, i, c.want)
+		}
+		if err := errors.Join(l.Mark(0, true), l.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestSizeIsOfAllFiles: what a log says that it occupies is what its files do, small ones being a page each.
 func TestSizeIsOfAllFiles(t *testing.T) {
 	dir := t.TempDir()

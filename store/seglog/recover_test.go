@@ -222,6 +222,41 @@ func TestCleanEndsExactly(t *testing.T) {
 	}
 }
 
+// TestEpochOfTheNewest: an epoch is never used again, also when the slot of MARK that tells it is lost: frames and headers of
+// segments tell it too.
+func TestEpochOfTheNewest(t *testing.T) {
+	for name, change := range map[string]func(h *history, l *Log) error{
+		"frame": func(h *history, l *Log) error { return errors.Join(h.append(l, 100), l.flush()) },
+		"segment": func(h *history, l *Log) error {
+			return errors.Join(l.Grow(4096), l.roll(l.segs.tail))
+		},
+	} {
+		files := newMemFS()
+		o := Options{SegmentSize: 4096, files: files}
+		h := newHistory()
+		l := openTest(t, "/spool", o)
+		if err := errors.Join(h.append(l, 300), l.Sync(l.End()), l.Mark(1, false)); err != nil {
+			t.Fatal(err)
+		}
+		o.files = files.killed()
+		closeDead(l)
+		l = openTest(t, "/spool", o)
+		was, slot := l.Info().Epoch, l.marking.marker.last.number%2
+		if err := change(h, l); err != nil {
+			t.Fatal(err)
+		}
+		files = o.files.(*memFS).killed()
+		closeDead(l)
+		clear(files.entries["/spool/MARK"].data[slot*pageSize:][:pageSize])
+		o.files = files
+		l = openTest(t, "/spool", o)
+		if got := l.Info().Epoch; got <= was {
+			t.Errorf("told by a %s: epoch %d behind one of %d", name, got, was)
+		}
+		closeDead(l)
+	}
+}
+
 // TestCleanEndsWithDamage: what is behind a clean end was written by somebody who came later, also when it has rotted or when
 // the segment in between is lost.
 func TestCleanEndsWithDamage(t *testing.T) {
