@@ -739,6 +739,73 @@ func TestManyRewinds(t *testing.T) {
 	shelfLook(t, "without index", copied, want)
 }
 
+// TestHistoryOfABlockAway: what a block that is out of memory has missed of a long history is not forgotten before it has come back.
+func TestHistoryOfABlockAway(t *testing.T) {
+	s := shelfOpen(t, t.TempDir())
+	defer s.Close()
+	q, err := s.CreateQueue(t.Context(), "q", Meta{Rewind: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shelfSend(t, s, "q", blockSize+10)
+	shelfDelete(t, s, "q", 5)
+	s.keeper.checkpoint()
+	q.hold()
+	b := q.st.block(0)
+	if !b.evictable() {
+		t.Error("the block that was just saved cannot be put out of memory")
+	}
+	q.st.evict(b)
+	q.mu.Unlock()
+	if n, err := q.Rewind(t.Context(), shelfNow(t, q).Add(-time.Minute)); err != nil || n != 5 {
+		t.Fatalf("Rewind = %d, %v, want 5", n, err)
+	}
+	for range maxEvents {
+		if n, err := q.Rewind(t.Context(), shelfNow(t, q)); err != nil || n != 0 {
+			t.Fatalf("Rewind = %d, %v, want none", n, err)
+		}
+	}
+	if ds, err := q.Peek(t.Context(), 1); err != nil || string(ds[0].Body) != "message 0 of q" {
+		t.Errorf("Peek = %q, %v, want the first of what was brought back", ds[0].Body, err)
+	}
+	checkAll(t, s)
+}
+
+// TestSnapshotOfAShortHistory: a block that the checkpoint has as it was before a rewind gets the rewind from its record, though a
+// SNAPSHOT behind that knows it no more.
+func TestSnapshotOfAShortHistory(t *testing.T) {
+	dir, image := t.TempDir(), t.TempDir()
+	s := shelfOpen(t, dir)
+	q, err := s.CreateQueue(t.Context(), "q", Meta{Rewind: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shelfSend(t, s, "q", 900)
+	shelfDelete(t, s, "q", 2)
+	s.keeper.checkpoint()
+	if n, err := q.Rewind(t.Context(), shelfNow(t, q).Add(-time.Minute)); err != nil || n != 2 {
+		t.Fatalf("Rewind = %d, %v, want 2", n, err)
+	}
+	s.keeper.work.Lock()
+	s.keeper.catchUp(q)
+	s.keeper.work.Unlock()
+	if n := q.st.history.Len(); n != 0 {
+		t.Errorf("%d events in the history, want none", n)
+	}
+	err = s.keeper.retell([]*Queue{q}, s.disk.End())
+	if err := errors.Join(err, s.Sync(t.Context()), s.keeper.mark(false)); err != nil {
+		t.Fatal(err)
+	}
+	want := dump(t, s)
+	copyTree(t, dir, image)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if !shelfLook(t, "crashed", image, want) {
+		t.Error("the index is not used")
+	}
+}
+
 // TestChangesInMidCheckpoint: a checkpoint saves the blocks of a queue one after the other while it is used. What
 // happens after some blocks are saved, and before others and the queue itself are, is taken from the log where the index
 // does not have it, and only there.
