@@ -131,12 +131,15 @@ func TestRepairLostSettings(t *testing.T) {
 	})
 }
 
-// A queue of which no record tells the settings keeps what was deleted in it and is rewindable.
+// A queue of which no record tells the settings keeps its messages as long as can be, and what was deleted in it and is rewindable.
 func TestRepairLostWindow(t *testing.T) {
 	at := time.Now().UnixNano()
 	dir := repairRecords(t, told{recordSend, &sendRecord{queue: 3, seq: 0, at: at, epoch: 1}, "body"},
 		told{recordDelete, &deleteRecord{queue: 3, at: at, items: []erased{{0, true}}}, ""})
 	repairTold(t, dir, func(r Report, s *Spool) {
+		if m := shelfQueue(t, s, "recovered-3").Meta(); m.Retention != maxRetention || m.Rewind != maxRetention {
+			t.Errorf("Retention = %v, Rewind = %v, want %v", m.Retention, m.Rewind, maxRetention)
+		}
 		if n, err := shelfQueue(t, s, "recovered-3").Rewind(context.Background(), time.Unix(0, at)); err != nil || n != 1 {
 			t.Errorf("Rewind = %d, %v; want 1", n, err)
 		}
