@@ -110,11 +110,13 @@ func (k *keeper) writeCheckpoint(deadline time.Time) error {
 	if err := sh.prepare(s.knownQueues); err != nil {
 		return err
 	}
+	k.checkpointing.Store(true)
+	defer k.checkpointing.Store(false)
 	from := s.commit.Boundary()
 	s.step.at(stepCheckpointBegun)
-	s.set.RLock()
+	s.set.Lock() // whoever holds it for reading makes a dead-letter move, whose record may lie below: now that is made in memory too
 	lastID, idPos, queues, dropped := s.lastID, s.idPos, s.list(), s.shed
-	s.set.RUnlock()
+	s.set.Unlock()
 
 	ids := make([]shelvedQueue, 0, len(queues))
 	for _, q := range queues {
@@ -180,11 +182,8 @@ func (k *keeper) settle() error {
 	return nil
 }
 
-// prepare makes the index ready for records: it has room, and nothing of an earlier life that they might be taken for.
+// prepare makes the index ready for records: it has nothing of an earlier life that they might be taken for.
 func (sh *shelf) prepare(known func() map[uint32]*Queue) error {
-	if err := sh.index.Apply(nil); errors.Is(err, store.ErrNoSpace) {
-		return fmt.Errorf("%w: %w", errSuspended, err)
-	}
 	if err := sh.tidy(known); err != nil {
 		return err
 	}

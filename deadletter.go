@@ -33,7 +33,8 @@ type letter struct {
 //	  a target's mu: DEADLETTER into the     in the source
 //	    open frame, hidden (move:recorded)
 //	  b source's mu: gone there (move:made)  in the source, or in the target when another call has written the frame;
-//	                                         a checkpoint does not see the source between a and b: see holdStill
+//	                                         a checkpoint does not begin between a and b, nor see the source: see
+//	                                         writeCheckpoint and holdStill
 //	3 the frame is written                   in one of them: it is one record
 //	4 synced (Fsync), revealed in the target in the target
 //	  (move:done)

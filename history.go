@@ -29,11 +29,11 @@ func (q *Queue) shorten() error {
 }
 
 // catchUpHere brings the blocks in memory up to date and forgets what no block needs any more. While a checkpoint is
-// under way nothing is forgotten: what happens to a block after it was saved and before the queue's record is written is
-// replayed with the history of that record. Caller holds mu.
+// under way nothing is forgotten: what happens to a block after the position where its replay begins, and before the queue's
+// record is written, is replayed with the history of that record. Caller holds mu.
 func (q *Queue) catchUpHere() {
 	st := q.st
-	if q.shelving {
+	if q.spool.keeper.checkpointing.Load() {
 		return
 	}
 	st.each(func(s *summary) bool { return s.total() == 0 }, func(b *block) bool {

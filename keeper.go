@@ -59,6 +59,8 @@ type keeper struct {
 	late      atomic.Pointer[Queue] // its history has become long
 	busy      atomic.Bool           // a sync is to come: no further kick is needed
 
+	checkpointing atomic.Bool // there is a position where the replay of the checkpoint to come begins
+
 	marks sync.Mutex // one Mark or Drop at a time
 }
 

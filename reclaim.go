@@ -28,8 +28,7 @@ func (k *keeper) reclaim() {
 
 func (k *keeper) dropDead() error {
 	s := k.spool
-	queues := s.snapshotQueues()
-	limit := s.lowest(queues)
+	queues, limit := s.lowest()
 	if k.shelf != nil && k.shelf.index != nil && !k.suspended {
 		limit = min(limit, store.Position(k.at.Load()))
 	} else {
@@ -53,19 +52,25 @@ func (k *keeper) dropDead() error {
 	return nil
 }
 
-// lowest returns the position of the lowest record that a message needs, or how far the log is synced.
-func (s *Spool) lowest(queues []*Queue) store.Position {
-	limit := s.disk.Synced()
+// lowest returns all queues, and the position of the lowest record that a message of theirs needs, or how far the log is
+// synced. A queue that is not among them was made later, and all that tells of it lies behind that.
+func (s *Spool) lowest() (queues []*Queue, limit store.Position) {
+	limit = s.disk.Synced()
+	queues = s.snapshotQueues()
 	for _, q := range queues {
 		q.visit(func(st *state) { limit = st.lowest(limit) })
 	}
-	return limit
+	return queues, limit
 }
 
 // cuttable tells whether a checkpoint now would let a segment go.
 func (k *keeper) cuttable() bool {
 	s := k.spool
-	return len(s.disk.Boundaries()) > 1 && boundary(s.disk, s.lowest(s.snapshotQueues())) > s.disk.Start()
+	if len(s.disk.Boundaries()) <= 1 {
+		return false
+	}
+	_, limit := s.lowest()
+	return boundary(s.disk, limit) > s.disk.Start()
 }
 
 // boundary returns the highest place at or below limit where the log can be cut.

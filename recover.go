@@ -364,7 +364,11 @@ func (r *replay) queue(pos store.Position, m *queueRecord) {
 		delete(r.queues, m.queue)
 		return
 	}
+	meta := m.meta
 	if m.change == queueSet {
+		if q.name == "" { // its rules of before have no record any more: most changes leave those alone that count
+			q.st.meta = &meta
+		}
 		r.lapseUpTo(q, pos, m.at, news)
 	}
 	if m.change == queuePurged {
@@ -374,7 +378,6 @@ func (r *replay) queue(pos store.Position, m *queueRecord) {
 		return
 	}
 	q.name = m.name
-	meta := m.meta
 	q.st.meta, q.st.floors = &meta, m.floors
 	switch m.change {
 	case queueCreated:

@@ -430,3 +430,46 @@ func TestForeignMark(t *testing.T) {
 	}
 	closeDead(l)
 }
+
+// TestOlderMark: a log that goes on behind the end that a MARK of an earlier close tells of is damage at that end, in the segment
+// that holds it.
+func TestOlderMark(t *testing.T) {
+	files := newMemFS()
+	o := Options{SegmentSize: 4096, files: files}
+	h := newHistory()
+	var mark *memNode
+	var end store.Position
+	for range 2 {
+		l := openTest(t, "/spool", o)
+		for range 5 { // more than a segment
+			if err := h.append(l, 1000); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := errors.Join(h.finish(l), l.Mark(1, true)); err != nil {
+			t.Fatal(err)
+		}
+		if mark == nil {
+			end = l.End()
+			mark = &memNode{data: slices.Clone(files.entries["/spool/MARK"].data)}
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files.entries["/spool/MARK"] = mark
+	l, err := Open("/spool", o)
+	var corrupt *store.CorruptError
+	if !errors.As(err, &corrupt) {
+		t.Fatalf("Open with an older MARK = %v, want a *CorruptError", err)
+	}
+	n := files.entries[corrupt.File]
+	if n == nil {
+		t.Fatalf("%v: there is no such file", err)
+	}
+	head, err := decodeHeader(n.data[:pageSize])
+	if err != nil || corrupt.Offset != offset(head.base, end) || corrupt.Offset < pageSize || corrupt.Offset > int64(len(n.data)) {
+		t.Errorf("%v, of a file of %d bytes; the log ended at %d", corrupt, len(n.data), end)
+	}
+	closeDead(l)
+}

@@ -189,7 +189,7 @@ func (r *recovery) compare() error {
 func (r *recovery) compareClean(seg *segment) error {
 	r.junk = r.end.pos
 	if r.end.pos != r.m.durable.pos {
-		return seg.corrupt(r.m.durable.pos, "a frame behind the end of a log that was closed cleanly")
+		return r.chain.list[r.first].corrupt(r.m.durable.pos, "a frame behind the end of a log that was closed cleanly")
 	}
 	if _, _, err := r.scan.frame(r.end.pos, seg.limit()); err == nil {
 		return seg.corrupt(r.end.pos, "a frame behind the end of a log that was closed cleanly")
