@@ -23,8 +23,8 @@ type letter struct {
 	origin originRecord
 }
 
-// moveAll makes dead-letter moves, in the order in which they fell due, and waits until they have reached the spool's level.
-// The messages are marked as moving: nobody else touches them. No lock is held.
+// moveAll makes dead-letter moves, in the order in which they fell due. Whoever needs to see them where they go waits until the
+// last of them has reached the spool's level: see settle. The messages are marked as moving: nobody else touches them. No lock is held.
 //
 //	step                                     dies here: after the next Open
 //	1 read the body, take room, no lock      in the source
@@ -39,24 +39,16 @@ type letter struct {
 //	4 synced (Fsync), revealed in the target in the target
 //	  (move:done)
 func (s *Spool) moveAll(q *Queue, moves []move) {
-	var last store.Position
-	made := false
 	slices.SortFunc(moves, func(a, b move) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.seq, b.seq)) })
 	for _, m := range moves {
-		if pos, ok := s.moveOne(q, m.seq); ok {
-			last, made = pos, true
-		}
-	}
-	if made {
-		// A failure is the spool's: it has stopped, and whoever observes is told so by its own commit.
-		_ = s.commit.Wait(last, s.level)
-		s.step.at(stepMoveDone)
+		s.moveOne(q, m.seq)
 	}
 }
 
 // moveOne moves a message, or lets it stay, passed over for a while, when that cannot be done now.
-func (s *Spool) moveOne(q *Queue, seq uint64) (pos store.Position, ok bool) {
+func (s *Spool) moveOne(q *Queue, seq uint64) {
 	l, err := q.letter(seq)
+	ok := false
 	for again := err == nil; again; {
 		need := int64(store.RecordSize(512, len(l.attrs)+len(l.body)))
 		if err = s.commit.Admit(need); err != nil {
@@ -64,7 +56,7 @@ func (s *Spool) moveOne(q *Queue, seq uint64) (pos store.Position, ok bool) {
 		}
 		var t *Queue
 		s.step.at(stepMoveRead)
-		pos, t, ok = s.handOver(q, l, need)
+		t, ok = s.handOver(q, l, need)
 		again = !ok && t != nil && t.bring()
 	}
 	if !ok {
@@ -89,7 +81,6 @@ func (s *Spool) moveOne(q *Queue, seq uint64) (pos store.Position, ok bool) {
 			s.log.Warn("dead-letter move put off", "queue", q.name, "error", err)
 		}
 	}
-	return pos, ok
 }
 
 // letter reads a moving message.
@@ -134,27 +125,27 @@ func (q *Queue) bring() bool {
 // handOver records the move and makes it in memory: in the target, then in the source. Between the two the message is
 // counted in the source and hidden in the target. Without an effect it returns the target, if there is one, because a
 // block has to be read there first.
-func (s *Spool) handOver(q *Queue, l *letter, need int64) (pos store.Position, t *Queue, ok bool) {
+func (s *Spool) handOver(q *Queue, l *letter, need int64) (t *Queue, ok bool) {
 	s.set.RLock()
 	defer s.set.RUnlock()
 	t = q.deadLetters()
 	if t == nil {
 		s.commit.Forgo(need)
-		return 0, nil, false
+		return nil, false
 	}
 	t.hold()
 	now := s.now()
 	if !t.st.tail() {
 		t.mu.Unlock()
 		s.commit.Forgo(need)
-		return 0, t, false
+		return t, false
 	}
 	r := deadLetterRecord{source: q.id, sourceSeq: l.seq, origin: l.origin, to: sendRecord{queue: t.id, seq: t.st.next,
 		at: max(now, t.st.lastAt), epoch: s.epoch, generation: t.st.history.Generation(), attrs: len(l.attrs)}}
 	t.scratch = t.scratch[:0]
 	r.encode(&t.scratch)
 	s.commit.Begin()
-	pos = s.commit.Add(recordDeadLetter, t.scratch, store.BodySum(l.attrs, l.body), l.attrs, l.body)
+	pos := s.commit.Add(recordDeadLetter, t.scratch, store.BodySum(l.attrs, l.body), l.attrs, l.body)
 	s.commit.Hide(t, t.st.next, 1)
 	s.commit.End(need)
 	s.commit.Nudge() // another letter may come first
@@ -166,9 +157,10 @@ func (s *Spool) handOver(q *Queue, l *letter, need int64) (pos store.Position, t
 	if b, off := q.st.locate(l.seq); b != nil && b.kind(off) == moving {
 		q.st.remove(b, off)
 	}
+	q.recorded = pos
 	q.unlock(now)
 	s.step.at(stepMoveMade)
-	return pos, t, true
+	return t, true
 }
 
 // deadLetters is the queue's target, or nil. The set's lock is held, so it stays.

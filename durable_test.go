@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -571,5 +572,178 @@ func TestFullVerbs(t *testing.T) {
 			t.Errorf("DeleteQueue when no dead letter waits any more = %v", err)
 		}
 		dead.counts(1, 0, 0, 0)
+	})
+}
+
+// A slowLog takes its time for each sync.
+type slowLog struct {
+	*memlog.Log
+	took time.Duration
+}
+
+func (l *slowLog) Sync(upTo store.Position) error {
+	time.Sleep(l.took)
+	return l.Log.Sync(upTo)
+}
+
+// TestDeadLettersHoldNobodyUp: where dead letters fall due faster than the disk syncs, a call waits for those that were due when it
+// began, and not until there are none.
+func TestDeadLettersHoldNobodyUp(t *testing.T) {
+	const gap, sync, letters = 3 * time.Millisecond, 5 * time.Millisecond, 1000
+	for name, call := range map[string]func(s *caseSpool, q, dead *caseQueue) error{
+		"Receive":    func(_ *caseSpool, q, _ *caseQueue) error { _, err := q.Receive(bg); return err },
+		"Attributes": func(_ *caseSpool, q, _ *caseQueue) error { _, err := q.Attributes(bg); return err },
+		"Extend": func(_ *caseSpool, q, _ *caseQueue) error {
+			d, err := q.Receive(bg)
+			if err == nil {
+				err = d.Extend(bg, time.Hour)
+			}
+			return err
+		},
+		"SetMeta": func(_ *caseSpool, q, _ *caseQueue) error {
+			return q.SetMeta(bg, func(m *spool.Meta) { m.PollingWait = time.Second })
+		},
+		"Purge":       func(_ *caseSpool, q, _ *caseQueue) error { return q.Purge(bg) },
+		"DeleteQueue": func(s *caseSpool, _, _ *caseQueue) error { return s.DeleteQueue(bg, "q") },
+		"Send there": func(_ *caseSpool, _, dead *caseQueue) error {
+			_, err := dead.Send(bg, spool.Message{Body: []byte("y")})
+			return err
+		},
+		"Receive there": func(_ *caseSpool, _, dead *caseQueue) error {
+			_, err := dead.Receive(bg)
+			return err
+		},
+		"Close": func(s *caseSpool, q, _ *caseQueue) error {
+			go q.Receive(bg)
+			synctest.Wait()
+			return s.Close()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				s := openOn(t, &slowLog{Log: memlog.New(memlog.Options{}), took: sync}, dir)
+				q, dead := deadPair(s, 1, 0, spool.Meta{})
+				ms := make([]spool.Message, letters+10)
+				for i := range ms {
+					ms[i].Body = []byte("x")
+				}
+				for part := range slices.Chunk(ms, spool.MaxBatch) {
+					if _, err := q.SendBatch(bg, part); err != nil {
+						t.Fatal(err)
+					}
+				}
+				start := time.Now().Add(time.Second)
+				for i := range letters {
+					if _, err := q.Receive(bg, spool.Visibility(time.Until(start.Add(time.Duration(i)*gap)))); err != nil {
+						t.Fatal(err)
+					}
+				}
+				time.Sleep(time.Until(start.Add(letters / 10 * gap)))
+				began := time.Now()
+				if err := call(s, q, dead); err != nil {
+					t.Error(err)
+				}
+				if took := time.Since(began); took > 10*sync {
+					t.Errorf("it took %v, a sync takes %v", took, sync)
+				}
+			})
+		})
+	}
+}
+
+// TestDeadLetterBesideItsSync: a dead letter that was due before a call began is there for it, though its move is being synced.
+func TestDeadLetterBesideItsSync(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := openOn(t, &slowLog{Log: memlog.New(memlog.Options{}), took: 5 * time.Millisecond}, dir)
+		q, dead := deadPair(s, 1, 0, spool.Meta{VisibilityTimeout: sec})
+		q.send("x")
+		q.receive("x")
+		time.Sleep(sec + time.Millisecond)
+		q.counts(0, 0, 0, 0)
+		q.send("y")
+		q.receive("y")
+		time.Sleep(sec - time.Millisecond)
+		q.send("z") // of another instant: it looks at the queue, and leaves
+		time.Sleep(2 * time.Millisecond)
+		dead.receive("x")
+		dead.receive("y")
+	})
+}
+
+// TestReleasedIntoDeadLetters: what a Release has sent to the dead letters can be received there when it returns.
+func TestReleasedIntoDeadLetters(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		log := &slowLog{Log: memlog.New(memlog.Options{}), took: 5 * time.Millisecond}
+		s := openOn(t, log, dir)
+		q, _ := deadPair(s, 1, 0, spool.Meta{})
+		q.send("x")
+		d := q.receive("x")
+		if err := d.Release(bg, 0); err != nil {
+			t.Fatal(err)
+		}
+		if synced, end := log.Synced(), log.End(); synced < end {
+			t.Errorf("the log is synced to %d, the dead letter ends at %d", synced, end)
+		}
+	})
+}
+
+// TestDeadLettersInTurn: the dead letters of one queue do not wait until all of another one's have been moved.
+func TestDeadLettersInTurn(t *testing.T) {
+	const sync, batches = 5 * time.Millisecond, 20
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := openOn(t, &slowLog{Log: memlog.New(memlog.Options{}), took: sync}, dir)
+		q, _ := deadPair(s, 1, 0, spool.Meta{})
+		elsewhere := s.create("elsewhere", spool.Meta{})
+		other := s.create("other", spool.Meta{DeadLetter: &spool.DeadLetter{Queue: "elsewhere", MaxReceives: 1}})
+		ms := make([]spool.Message, spool.MaxBatch)
+		for i := range ms {
+			ms[i].Body = []byte("x")
+		}
+		for range batches {
+			if _, err := q.SendBatch(bg, ms); err != nil {
+				t.Fatal(err)
+			}
+		}
+		end := time.Now().Add(10 * sec)
+		for range batches {
+			if _, err := q.ReceiveBatch(bg, spool.MaxBatch, spool.Visibility(time.Until(end))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		other.send("y")
+		if _, err := other.Receive(bg, spool.Visibility(time.Until(end)+sync)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := elsewhere.Receive(bg, spool.Wait(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		if late := time.Since(end.Add(sync)); late > 5*sync {
+			t.Errorf("it came %v late, a sync takes %v", late, sync)
+		}
+	})
+}
+
+// TestLeaseBeginsWhenGiven: a lease lasts from when it is given, however long the call has waited for dead letters before.
+func TestLeaseBeginsWhenGiven(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := openOn(t, &slowLog{Log: memlog.New(memlog.Options{}), took: 300 * time.Millisecond}, dir)
+		q, _ := deadPair(s, 1, 0, spool.Meta{})
+		q.send("x")
+		q.receive("x")
+		q.send("y")
+		q.Oversleep() // nobody else looks at the queue
+		time.Sleep(q.Meta().VisibilityTimeout)
+		d, err := q.Receive(bg, spool.Visibility(sec))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if left := time.Until(d.VisibleAt); left != sec {
+			t.Errorf("%v of the lease are left, want %v", left, sec)
+		}
 	})
 }

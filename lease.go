@@ -358,6 +358,7 @@ func (q *Queue) visibility(change func(now int64) (seq uint64, what byte, due in
 	if len(q.st.moves) > 0 {
 		c.Nudge()
 		q.makeMoves()
+		q.settleMoves()
 	}
 	q.unlock(now)
 	return q.spool.failure(c.Wait(pos, q.spool.receiveLevel))

@@ -121,20 +121,22 @@ func (q *Queue) enter(ctx context.Context) error {
 // lock takes mu with everything taken into account that is due now, here and where dead letters come from, and with nothing
 // active that somebody waits for. It returns the instant of the observation.
 func (q *Queue) lock() (now int64, err error) {
+	if feeders := q.feeders.Load(); feeders != nil {
+		for _, f := range *feeders { // once each: what falls due there later is of a later instant than the call
+			if f.due() {
+				f.hold()
+				f.unlock(f.settle())
+			}
+		}
+	}
 	for {
 		q.hold()
 		now = q.settle()
-		f, failed := q.dueFeeder(now), len(q.st.wanted) > 0
-		if f == nil && (failed || q.waitersServed(now)) {
+		if len(q.st.wanted) > 0 || q.waitersServed(now) {
 			break
 		}
 		q.unlock(now)
-		if f != nil {
-			f.hold()
-			f.unlock(f.settle())
-		} else {
-			q.serve()
-		}
+		q.serve()
 		if err := q.spool.broken(); err != nil {
 			return 0, err
 		}
@@ -199,48 +201,79 @@ func (q *Queue) lockCalm() (now int64, calm bool) {
 		}
 	}
 	now = q.st.observe(now)
-	if q.dueFeeder(now) != nil || !q.waitersServed(now) {
+	feeders := q.feeders.Load()
+	if q.unseen() || feeders != nil && slices.ContainsFunc(*feeders, (*Queue).due) || !q.waitersServed(now) {
 		q.unlock(now)
 		return 0, false
 	}
 	return now, true
 }
 
-// dueFeeder returns a queue whose dead letters come here and may be due, or nil.
-func (q *Queue) dueFeeder(now int64) *Queue {
-	if feeders := q.feeders.Load(); feeders != nil {
-		for _, f := range *feeders {
-			if f.moveAt.Load() <= now {
-				return f
-			}
-		}
-	}
-	return nil
-}
+// due tells whether dead letters of the queue may be due, or under way, that are not visible yet where they go. No lock is held.
+func (q *Queue) due() bool { return q.moveAt.Load() <= q.spool.now() }
 
-// settle takes everything into account that is due at the instant it begins, and returns that instant; or the latest one that
-// somebody else has looked at meanwhile, for it lets others have mu between steps: then everything that is due by then. Dead
-// letters are moved, and have reached their level, when it returns. Caller holds mu.
+// settle takes everything into account that is due, and returns the instant by which it is; or the latest one that somebody else
+// has looked at meanwhile, for it lets others have mu between steps: then everything that is due by then. Dead letters that were
+// due when it began are visible where they go when it returns. For later ones nobody waits: where there is always another one
+// under way, that would be for ever. Caller holds mu.
 func (q *Queue) settle() (now int64) {
 	now = q.spool.now()
-	for q.behind(now) {
-		if len(q.st.wanted) > 0 && !q.pageIn(true) {
-			break
-		}
-		more := q.st.advance(now)
-		switch {
-		case len(q.st.moves) > 0:
-			q.makeMoves()
-		case q.inMotion():
-			q.moved.Wait()
-			q.rise()
-		case more || len(q.st.wanted) > 0:
-			q.yield(now)
-		default:
-			return q.st.observe(now)
-		}
+	if q.behind(now) || q.unseen() {
+		q.settleHere(now)
+		q.settleMoves()
+		now = q.spool.now() // that may have taken its time, and leases begin now
+		q.settleHere(now)
+		q.resume()
 	}
 	return q.st.observe(now)
+}
+
+// settleHere is settle in memory alone.
+func (q *Queue) settleHere(now int64) {
+	for q.behind(now) && q.step(now) {
+	}
+}
+
+// settleMoves waits until the dead letters that have gone from the queue are visible where they go. Caller holds mu; it is
+// released meanwhile.
+func (q *Queue) settleMoves() {
+	if !q.unseen() {
+		return
+	}
+	s, last := q.spool, q.recorded
+	q.mu.Unlock()
+	// A failure is the spool's: it has stopped, and whoever observes is told so by its own commit.
+	_ = s.commit.Wait(last, s.level)
+	s.step.at(stepMoveDone)
+	q.hold()
+}
+
+// resume has the worker wait for dead letters that nobody waits for: somebody must write them. Caller holds mu.
+func (q *Queue) resume() {
+	if q.unseen() && q.spool.broken() == nil {
+		q.spool.worker.add(q)
+	}
+}
+
+// step is one step of what is due, of bounded size, after which others may have had mu. It answers false when there is nothing
+// more, or a block cannot be read. Caller holds mu.
+func (q *Queue) step(now int64) bool {
+	if len(q.st.wanted) > 0 && !q.pageIn(true) {
+		return false
+	}
+	more := q.st.advance(now)
+	switch {
+	case len(q.st.moves) > 0:
+		q.makeMoves()
+	case q.inMotion():
+		q.moved.Wait()
+		q.rise()
+	case more || len(q.st.wanted) > 0:
+		q.yield(now)
+	default:
+		return false
+	}
+	return true
 }
 
 // makeMoves makes the dead-letter moves that are due. Caller holds mu; it is released meanwhile.
@@ -255,9 +288,16 @@ func (q *Queue) makeMoves() {
 	q.moved.Broadcast()
 }
 
-// inMotion tells whether dead letters are on their way: marked, or recorded and not yet visible where they go. Caller
-// holds mu.
+// inMotion tells whether dead letters are on their way that the queue still has. Caller holds mu.
 func (q *Queue) inMotion() bool { return q.movers > 0 || q.st.count[moving] > 0 }
+
+// unseen tells whether dead letters have gone from the queue that are not visible yet where they go. Caller holds mu.
+func (q *Queue) unseen() bool {
+	if q.recorded > 0 && q.spool.commit.Reached(q.recorded, q.spool.level) {
+		q.recorded = 0
+	}
+	return q.recorded > 0
+}
 
 // behind tells whether what is due at an instant, or at the latest that somebody has looked at, has yet to be taken into account:
 // whether there is something to settle. Caller holds mu.
@@ -285,17 +325,17 @@ func (q *Queue) release(now int64, leads bool) (handed store.Position) {
 	q.fresh.body = nil
 	at := q.st.wake()
 	busy := q.inMotion() || len(q.st.wanted) > 0
-	switch {
-	case at < q.armed && (at > now || !busy):
-		q.armed = at
-		q.spool.clock.set(q, at)
+	switch alarm := max(at, now); { // what is late already is no earlier than what falls due elsewhere
+	case alarm < q.armed && (at > now || !busy):
+		q.armed = alarm
+		q.spool.clock.set(q, alarm)
 	case at <= now && len(q.st.wanted) > 0:
 		q.spool.worker.add(q) // whoever reads the blocks may have come for something else
 	}
-	if busy {
-		at = now // there may be more when the moves have been made, or the blocks read
-	}
 	if q.target != nil {
+		if busy || q.unseen() {
+			at = min(at, now) // there may be more when the moves have been made, or the blocks read
+		}
 		q.moveAt.Store(at)
 	}
 	q.tell()
@@ -303,15 +343,14 @@ func (q *Queue) release(now int64, leads bool) (handed store.Position) {
 	return handed
 }
 
-// tick is the clock's call: something fell due that nobody has looked at. It does no I/O: moves and reads are the
-// worker's.
+// tick is the clock's call: something fell due that nobody has looked at. It makes one step; queues that fell due meanwhile come
+// before the next one. It does no I/O: moves and reads are the worker's.
 func (q *Queue) tick() {
 	q.hold()
 	q.armed = never
 	now := q.spool.now()
-	for q.st.wake() <= now && q.st.advance(now) && len(q.st.moves)+len(q.st.wanted) == 0 {
-		q.yield(now)
-		q.armed = never
+	if q.st.wake() <= now {
+		q.st.advance(now)
 	}
 	if len(q.st.moves)+len(q.st.wanted) > 0 {
 		q.spool.worker.add(q)
@@ -320,27 +359,28 @@ func (q *Queue) tick() {
 	q.spool.keeper.dirty() // space may have become free
 }
 
-// dispatch hands what is active to receivers that wait, oldest to first. Where the log has no room at hand it leaves
-// that to the worker. It returns the position of the last hand-over. Caller holds mu.
+// dispatch hands what is active to receivers that wait, oldest to first, in one step of bounded size. What is more it leaves to the
+// worker, and all where the log has no room at hand. It returns the position of the last hand-over. Caller holds mu.
 func (q *Queue) dispatch(now int64, leads bool) (handed store.Position) {
 	c := q.spool.commit
 	if len(q.st.wanted) > 0 || q.st.wake() <= now && q.st.advance(now) {
 		q.spool.worker.add(q) // what is due comes first, and is more than one step
 		return 0
 	}
-	for q.owed() {
+	for given := 0; q.owed(); {
 		need := receiveNeed(q.waiters.first.max)
-		if !q.st.summon(0, 1, 1) || !c.TryAdmit(need, store.Reserve) {
+		if given >= stepSize || !q.st.summon(0, 1, 1) || !c.TryAdmit(need, store.Reserve) {
 			q.spool.worker.add(q)
 			return handed
 		}
 		c.Begin()
-		pos := q.hand(now, leads)
+		pos, n := q.hand(now, leads)
 		c.End(need)
 		q.armNewest()
 		if pos == 0 {
 			return handed
 		}
+		given += n
 		handed = pos
 	}
 	return handed
@@ -359,19 +399,19 @@ func (q *Queue) waitersServed(now int64) bool {
 }
 
 // hand gives the first waiter what is active, or active but for its send's level: a receiver waits for that level too. It
-// returns the position of the RECEIVE, 0 if there was nothing to give. Caller holds mu and has begun a commit with room
-// for it.
-func (q *Queue) hand(now int64, leads bool) store.Position {
+// returns the position of the RECEIVE and how many messages it is of, 0 if there was nothing to give. Caller holds mu and has begun a
+// commit with room for it.
+func (q *Queue) hand(now int64, leads bool) (pos store.Position, n int) {
 	w := q.waiters.first
 	visibility := w.visibility
 	if visibility == 0 {
 		visibility = q.st.meta.VisibilityTimeout
 	}
 	w.grants, w.more = q.take(w.grants[:0], w.max, now, after(now, int64(visibility)), true)
-	if len(w.grants) == 0 {
-		return 0
+	if n = len(w.grants); n == 0 {
+		return 0, 0
 	}
-	pos := q.recordReceive(now, w.grants)
+	pos = q.recordReceive(now, w.grants)
 	if last := &w.grants[len(w.grants)-1]; last.message != nil {
 		q.spool.commit.Seen(q, last.seq)
 	}
@@ -382,7 +422,7 @@ func (q *Queue) hand(now int64, leads bool) store.Position {
 	} else {
 		w.ready <- struct{}{} // it leads the write of its RECEIVE itself
 	}
-	return pos
+	return pos, n
 }
 
 // take leases the oldest active messages until due, and appends them to grants until these are max, or MaxBatchBytes, but

@@ -1,21 +1,26 @@
 package spool
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/spoolmq/spool/store"
+)
 
 // This file lets queues rest that are empty and that nobody uses, and wakes them.
 
 // A desk is what a queue needs while calls work on it.
 type desk struct {
 	waiters  waiters
-	shelving bool          // a checkpoint of this queue is under way
-	movers   int           // callers in makeMoves
-	moved    sync.Cond     // with mu; a move has ended
-	rotten   error         // of a dead letter that cannot be read, until a receive has answered it
-	scratch  encoder       // scratch
-	receive  receiveRecord // scratch
-	erasing  []erased      // scratch
-	newest   []leased      // scratch: leases that are not on the wheel yet
-	fresh    fresh         // what the holder of mu has just sent, if a receiver may want it
+	shelving bool           // a checkpoint of this queue is under way
+	movers   int            // callers in makeMoves
+	recorded store.Position // of the last dead letter that has gone from here and may not be visible yet where it goes; 0 = none
+	moved    sync.Cond      // with mu; a move has ended
+	rotten   error          // of a dead letter that cannot be read, until a receive has answered it
+	scratch  encoder        // scratch
+	receive  receiveRecord  // scratch
+	erasing  []erased       // scratch
+	newest   []leased       // scratch: leases that are not on the wheel yet
+	fresh    fresh          // what the holder of mu has just sent, if a receiver may want it
 }
 
 // hold takes mu. The queue is not at rest then.
@@ -46,7 +51,7 @@ func (q *Queue) rest() bool {
 	if d == nil {
 		return true
 	}
-	if d.waiters.n > 0 || d.shelving || d.movers > 0 || !q.st.rest() {
+	if d.waiters.n > 0 || d.shelving || d.movers > 0 || q.unseen() || !q.st.rest() {
 		return false
 	}
 	q.desk = nil

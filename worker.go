@@ -75,7 +75,8 @@ func (w *worker) close() {
 	<-w.ended
 }
 
-// serve is the worker's look at a queue: it makes the log have room, and settles.
+// serve is the worker's look at a queue: it makes the log have room, and one step of what is due. With more to do the queue goes to
+// the end of the worker's list.
 func (q *Queue) serve() {
 	need := receiveNeed(MaxBatch)
 	err := q.spool.commit.AdmitFrom(need, store.Reserve)
@@ -86,5 +87,11 @@ func (q *Queue) serve() {
 	if err != nil {
 		q.waiters.fail(q.spool.failure(err))
 	}
-	q.unlock(q.settle())
+	now := q.spool.now()
+	if q.behind(now) && q.step(now) && q.behind(now) {
+		q.spool.worker.add(q)
+	}
+	q.settleMoves()
+	q.resume()
+	q.unlock(now)
 }

@@ -262,7 +262,7 @@ func (c *Committer) Boundary() Position {
 
 // Wait returns nil when the record at pos has reached the level, or why it never will.
 func (c *Committer) Wait(pos Position, level Level) error {
-	if c.reached(pos, level) {
+	if c.Reached(pos, level) {
 		return nil
 	}
 	c.mu.Lock()
@@ -294,7 +294,7 @@ func (c *Committer) Wait(pos Position, level Level) error {
 		c.mu.Unlock()
 		s := <-w.wake
 		c.parked.Put(w)
-		if s == signalDone && c.reached(pos, level) {
+		if s == signalDone && c.Reached(pos, level) {
 			return nil
 		}
 		c.mu.Lock()
@@ -307,8 +307,9 @@ func (c *Committer) Wait(pos Position, level Level) error {
 	}
 }
 
-// reached tells without mu whether a record has reached a level. It may answer false a moment too long.
-func (c *Committer) reached(pos Position, level Level) bool {
+// Reached tells whether a record has reached a level, and what it brought is shown. It takes no lock, and may answer false a
+// moment too long.
+func (c *Committer) Reached(pos Position, level Level) bool {
 	return pos < Position(c.stable.Load()) || level == AtWritten && pos < Position(c.safe.Load())
 }
 

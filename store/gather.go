@@ -44,7 +44,7 @@ func (c *Committer) gather() {
 // it is released meanwhile.
 func (c *Committer) linger(pos Position) {
 	c.mu.Unlock()
-	for turn := 0; turn < lingerTurns && !c.reached(pos, AtWritten); turn++ {
+	for turn := 0; turn < lingerTurns && !c.Reached(pos, AtWritten); turn++ {
 		runtime.Gosched()
 	}
 	c.mu.Lock()
