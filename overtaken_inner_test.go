@@ -295,3 +295,50 @@ func TestCleanerBesideAGatedBatch(t *testing.T) {
 	}
 	s.pager.gate.set(false)
 }
+
+// TestCleanerWithNothingToCopy: a large message is deleted while the cleaner reads it. The room that its copy was to have is
+// given back, though nothing is recorded: the next copy, and every call beside it, would wait for it for ever.
+func TestCleanerWithNothingToCopy(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		bg := context.Background()
+		log := &hookLog{Log: memlog.New(memlog.Options{SegmentSize: 12 << 20})}
+		s, err := OpenOn(log, dir, func() (store.Index, error) { return memkv.New(), nil }, WithoutPaging, WithSlack(1<<40))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		q := cleanQueue(t, s, "q", Meta{MaxMessageSize: 8 << 20, VisibilityTimeout: time.Hour})
+		for range 3 { // two of them fill the first segment
+			if _, err := q.Send(bg, Message{Body: make([]byte, 5<<20)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d, err := q.Receive(bg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		log.read = func() {
+			log.read = nil
+			if err := d.Delete(bg); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(3 * time.Second) // the keeper has synced that, which would write any group
+		}
+		cleaned := make(chan error, 1)
+		go func() { cleaned <- s.Clean() }()
+		select {
+		case err := <-cleaned:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(time.Hour):
+			t.Error("the cleaner waits for room that nobody uses")
+			s.Sync(bg) // writes the group without records
+			t.Log(<-cleaned)
+		}
+		if s.KeepsRoom() {
+			t.Error("room is held for nobody")
+		}
+	})
+}

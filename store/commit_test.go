@@ -1052,6 +1052,12 @@ func TestRoomIsGivenBack(t *testing.T) {
 		}
 		c.Forgo(1000)
 		free("room that was not used")
+		if err := c.Admit(1000); err != nil {
+			t.Fatal(err)
+		}
+		c.Begin()
+		c.End(1000)
+		free("a call without records")
 		first, second := add(t, c, "one", "frame"), add(t, c, "for", "two")
 		if err := errors.Join(c.Wait(first, level), c.Wait(second, level)); err != nil {
 			t.Fatal(err)
