@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -341,4 +343,47 @@ func TestCleanerWithNothingToCopy(t *testing.T) {
 			t.Error("room is held for nobody")
 		}
 	})
+}
+
+// TestIndexFailsInACheckpoint: the index is found bad while a checkpoint is under way. That checkpoint does not mark it as
+// usable again, nor does Close.
+func TestIndexFailsInACheckpoint(t *testing.T) {
+	for _, step := range []string{stepCheckpointBegun, stepCheckpointLog, stepCheckpointRecorded} {
+		t.Run(step, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				var s *Spool
+				armed := false
+				s = overtakenOpen(t, dir, memkv.New(), WithoutPaging, withStep(func(name string) {
+					if armed && name == step {
+						armed = false
+						s.indexFailed(errShelf)
+					}
+				}))
+				marker := filepath.Join(dir, "index.ok")
+				q := cleanQueue(t, s, "q", Meta{})
+				overtakenFill(t, q, 1)
+				if err := s.Checkpoint(); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := os.Stat(marker); err != nil {
+					t.Fatal(err)
+				}
+				overtakenFill(t, q, 1)
+				armed = true
+				if err := s.Checkpoint(); err == nil {
+					t.Error("the checkpoint stands")
+				}
+				if _, err := os.Stat(marker); err == nil {
+					t.Error("the index is marked as usable after the checkpoint")
+				}
+				if err := s.Close(); !errors.Is(err, ErrCorrupt) {
+					t.Errorf("Close = %v, want ErrCorrupt", err)
+				}
+				if _, err := os.Stat(marker); err == nil {
+					t.Error("the index is marked as usable after Close")
+				}
+			})
+		})
+	}
 }

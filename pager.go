@@ -187,7 +187,7 @@ func (q *Queue) bringIn(list []*block) bool {
 // indexFailed stops the spool: the index has not what it should have. The next Open makes it anew from the log.
 func (s *Spool) indexFailed(err error) {
 	sh := s.keeper.shelf
-	if e := sh.distrust(); e != nil {
+	if e := sh.forsake(); e != nil {
 		s.log.Error("the index stays marked as usable", "error", e)
 	}
 	if errors.Is(err, errShelf) || errors.Is(err, store.ErrNotFound) {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 
 	"github.com/spoolmq/spool/store"
@@ -74,6 +75,9 @@ type shelf struct {
 	pages   int
 	page    uint64 // turn of the pages
 	reads   atomic.Int64
+
+	trust  sync.Mutex // held while the marker is made, or removed for good
+	failed bool       // guarded by trust; the index has not what it should have, and is not believed again
 }
 
 func newShelf(dir string, disk store.Log, log *slog.Logger) *shelf {
@@ -256,6 +260,14 @@ func (sh *shelf) atHome() error {
 	return sh.home()
 }
 
+// forsake is distrust for good: a checkpoint that is under way does not make the index believed again.
+func (sh *shelf) forsake() error {
+	sh.trust.Lock()
+	defer sh.trust.Unlock()
+	sh.failed = true
+	return sh.distrust()
+}
+
 // distrust says durably that the index must not be believed any more.
 func (sh *shelf) distrust() error {
 	if sh.dir == "" {
@@ -286,8 +298,13 @@ func (sh *shelf) fresh() error {
 	return nil
 }
 
-// believe says durably that the index may be believed from now on.
+// believe says durably that the index may be believed from now on, unless it has been forsaken.
 func (sh *shelf) believe() error {
+	sh.trust.Lock()
+	defer sh.trust.Unlock()
+	if sh.failed {
+		return fmt.Errorf("%w: the index has failed", errSuspended)
+	}
 	if _, err := os.Stat(sh.marker); err == nil || sh.dir == "" {
 		return nil
 	}
