@@ -171,6 +171,51 @@ func TestIndexGivenUpBesideARead(t *testing.T) {
 	})
 }
 
+// TestIndexGivenUpBeforeARead: the index fails and is given up while the read of a block waits for other reads. The block is
+// of a queue that has just been deleted.
+func TestIndexGivenUpBeforeARead(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		bg := context.Background()
+		ix := &brokenIndex{Index: memkv.New()}
+		s := overtakenOpen(t, dir, ix, WithPaging(0, 1<<40))
+		defer s.Close()
+		q := cleanQueue(t, s, "q", Meta{})
+		if _, err := q.Send(bg, Message{Body: []byte("x")}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if q.BlocksAway() != 1 {
+			t.Fatal("the block is not away")
+		}
+		p := &s.pager
+		p.begin(1<<40, false) // others read as much as may be
+		received := make(chan error, 1)
+		go func() {
+			_, err := q.Receive(bg)
+			received <- err
+		}()
+		synctest.Wait()
+		if err := s.DeleteQueue(bg, "q"); err != nil {
+			t.Fatal(err)
+		}
+		ix.bad = true
+		p.mu.Lock()
+		p.reading = 0 // the keeper is the first to see that they have ended
+		p.mu.Unlock()
+		s.keeper.work.Lock()
+		s.keeper.checkpoint()
+		s.keeper.work.Unlock()
+		if s.keeper.shelf.index != nil {
+			t.Error("the index is still there")
+		}
+		p.read.Broadcast()
+		if err := <-received; !errors.Is(err, ErrQueueNotFound) {
+			t.Errorf("Receive = %v, want ErrQueueNotFound", err)
+		}
+	})
+}
+
 // TestDeletedBeforeItsFirstCheckpoint: what the index has of blocks of a queue that is deleted before a checkpoint has told of
 // it goes with the next checkpoint.
 func TestDeletedBeforeItsFirstCheckpoint(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -148,6 +149,9 @@ func (q *Queue) pageInSome(patient bool) (begun, ok bool) {
 		return false, false
 	}
 	defer p.end(n)
+	q.hold() // while begin waited the queue may have been deleted, and the index given up
+	list = slices.DeleteFunc(list, func(b *block) bool { return b.body != nil || q.st.block(b.number) != b })
+	q.mu.Unlock()
 	return true, q.bringIn(list)
 }
 
