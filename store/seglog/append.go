@@ -173,16 +173,19 @@ func (l *Log) switchTo(next *segment, h header, at tail) {
 
 // replace gives up the last segment, which is empty and too small for the frame to come, for one with the same base.
 // The header of the new one is durable, so at any time one of them is there to begin at that base, and the one that was
-// begun later counts. The old one is removed, not recycled: what it says must not outlive the other.
+// begun later counts. The old one is removed, not recycled: what it says must not outlive the other. A Drop may be about to
+// sync the old one: it is removed when no sync is under way, and none finds it later.
 func (l *Log) replace(next *segment, h header) error {
+	l.space.mu.Lock()
+	defer l.space.mu.Unlock()
+	l.syncing.mu.Lock()
+	defer l.syncing.mu.Unlock()
 	l.segs.mu.Lock()
 	seg := l.segs.last()
 	next.header = h
 	l.segs.list = append(l.segs.list[:len(l.segs.list)-1:len(l.segs.list)-1], next)
 	l.setRooms()
 	l.segs.mu.Unlock()
-	l.space.mu.Lock()
-	defer l.space.mu.Unlock()
 	return l.remove(seg)
 }
 
