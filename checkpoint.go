@@ -110,6 +110,7 @@ func (k *keeper) writeCheckpoint(deadline time.Time) error {
 	if err := sh.prepare(s.knownQueues); err != nil {
 		return err
 	}
+	sh.loose = false
 	k.checkpointing.Store(true)
 	defer k.checkpointing.Store(false)
 	from := s.commit.Boundary()
@@ -151,7 +152,7 @@ func (k *keeper) writeCheckpoint(deadline time.Time) error {
 	}
 	s.set.Lock()
 	s.shed = s.shed[len(dropped):]
-	clean := len(s.shed) == 0 // a queue deleted meanwhile has left records
+	clean := len(s.shed) == 0 && !sh.loose // a queue deleted meanwhile has left records
 	s.set.Unlock()
 	if err := sh.sweep(); err != nil || !clean {
 		return err
@@ -345,6 +346,9 @@ func (k *keeper) shelveRest(q *Queue) (turn uint64, err error) {
 		}
 		blocks += n
 	}
+	q.hold()
+	sh.loose = sh.loose || len(q.st.left) > 0
+	q.mu.Unlock()
 	e.uv(uint64(blocks))
 	return q.saved, sh.put(key(keyQueue, uint64(q.id), q.saved), e)
 }

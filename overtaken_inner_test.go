@@ -432,3 +432,79 @@ func TestIndexFailsInACheckpoint(t *testing.T) {
 		})
 	}
 }
+
+// A simIndex can crash, and calls a function after a change with a key of a letter, once.
+type simIndex struct {
+	*memkv.Sim
+	letter  byte
+	applied func()
+}
+
+func (ix *simIndex) Apply(batch []store.Change) error {
+	err := ix.Sim.Apply(batch)
+	if f := ix.applied; f != nil && len(batch) > 0 && batch[len(batch)-1].Key[0] == ix.letter {
+		ix.applied = nil
+		f()
+	}
+	return err
+}
+
+// TestBlocksEndInACheckpoint: blocks end after a checkpoint has dealt with those that have ended, and before it tells of the
+// others. It does not say that the index holds nothing else, so that after a crash their records are removed.
+func TestBlocksEndInACheckpoint(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		bg := context.Background()
+		log, ix := memlog.New(memlog.Options{}), &simIndex{Sim: memkv.NewSim(), letter: keyBlocks}
+		open := func(log store.Log, ix store.Index) *Spool {
+			s, err := OpenOn(log, dir, func() (store.Index, error) { return ix, nil }, WithoutPaging)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		s := open(log, ix)
+		defer s.Close()
+		q := cleanQueue(t, s, "q", Meta{})
+		for range pageBlocks + 10 { // two pages of blocks, each with one message
+			if _, err := q.Send(bg, Message{Body: []byte("x")}); err != nil {
+				t.Fatal(err)
+			}
+			q.hold()
+			q.st.next += blockSize - 1
+			q.mu.Unlock()
+		}
+		s.keeper.shelf.most = 1
+		ix.applied = func() { // the first page is written
+			if err := q.Purge(bg); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := s.Checkpoint(); err != nil {
+			t.Fatal(err)
+		}
+		if ix.applied != nil {
+			t.Fatal("the checkpoint has no page")
+		}
+		if err := s.Sync(bg); err != nil {
+			t.Fatal(err)
+		}
+		after := ix.Crash(ix.Unsynced())
+		again := open(log.Crash(func(n int64) int64 { return n }), after)
+		defer again.Close()
+		if again.keeper.shelf.index == nil {
+			t.Fatal("the index is not used")
+		}
+		for range 3 {
+			if err := again.Checkpoint(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, letter := range []byte{keyState, keyPlaces} {
+			entries, err := after.Scan(key(letter, uint64(q.id)), key(letter, uint64(q.id)+1), pageBlocks)
+			if err != nil || len(entries) > 0 {
+				t.Errorf("%d records %c of blocks that are no more, %v", len(entries), letter, err)
+			}
+		}
+	})
+}

@@ -72,6 +72,7 @@ type shelf struct {
 	strays  bool     // there may be records of a time before Open that no checkpoint tells of
 	pending [][]byte // keys that the next checkpoint makes superfluous
 	old     [][]byte // keys that are superfluous
+	loose   bool     // blocks have ended in this checkpoint before it told of them: nobody tells of their records
 	pages   int
 	page    uint64 // turn of the pages
 	reads   atomic.Int64
