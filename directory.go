@@ -252,10 +252,11 @@ func (st *state) forget(b *block) {
 	}
 }
 
-// leave notes that a block's records in the index are superfluous.
+// leave notes that a block's records in the index are superfluous: the next checkpoint looks at the queue for that alone.
 func (st *state) leave(b *block) {
 	if b.saved.state != 0 {
 		st.left = append(st.left, leftover{b.number, b.saved})
+		st.touched = true
 	}
 }
 

@@ -508,3 +508,37 @@ func TestBlocksEndInACheckpoint(t *testing.T) {
 		}
 	})
 }
+
+// TestRestAfterACheckpoint: an empty queue rests although a checkpoint has told of its last block, as soon as another one has
+// removed that.
+func TestRestAfterACheckpoint(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		bg := context.Background()
+		s := overtakenOpen(t, dir, memkv.New(), WithoutPaging)
+		defer s.Close()
+		q := cleanQueue(t, s, "q", Meta{})
+		if _, err := q.Send(bg, Message{Body: []byte("x")}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Checkpoint(); err != nil {
+			t.Fatal(err)
+		}
+		d, err := q.Receive(bg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Delete(bg); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := s.Checkpoint(); err != nil {
+				t.Fatal(err)
+			}
+			s.RestIdle()
+		}
+		if s.Resting() != 1 {
+			t.Error("the queue does not rest")
+		}
+	})
+}
