@@ -95,7 +95,7 @@ func TestMoveAcrossACheckpoint(t *testing.T) {
 			}
 		}
 	}
-	s = cleanOpen(t, dir, WithSizes(1<<20, 1<<40), WithDurability(Fsync), withStep(hook))
+	s = cleanOpen(t, dir, WithoutPaging, WithSizes(1<<20, 1<<40), WithDurability(Fsync), withStep(hook))
 	cleanQueue(t, s, "dead", cleanMeta)
 	m := cleanMeta
 	m.DeadLetter = &DeadLetter{Queue: "dead", MaxReceives: 1}
