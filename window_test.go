@@ -30,7 +30,7 @@ func (l *lateLog) Synced() store.Position {
 // it can be cut.
 func TestQueueMadeWhileTheLogIsCut(t *testing.T) {
 	log := &lateLog{Log: memlog.New(memlog.Options{SegmentSize: 4 << 10})}
-	s, err := OpenOn(log, t.TempDir(), func() (store.Index, error) { return memkv.New(), nil }, WithSizes(4<<10, 1<<40), WithSlack(1<<40))
+	s, err := OpenOn(log, t.TempDir(), func() (store.Index, error) { return memkv.New(), nil }, WithSizes(4<<10, 1<<40), WithSlack(1<<40), WithoutPaging)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func TestQueueMadeWhileTheLogIsCut(t *testing.T) {
 	if q == nil || log.End() < 3*4<<10 {
 		t.Fatalf("the log ends at %d: nothing was sent in between", log.End())
 	}
-	again, err := OpenOn(log.Crash(func(unsynced int64) int64 { return unsynced }), filepath.Join(t.TempDir(), "none"), nil)
+	again, err := OpenOn(log.Crash(func(unsynced int64) int64 { return unsynced }), filepath.Join(t.TempDir(), "none"), nil, WithoutPaging)
 	if err != nil {
 		t.Fatal(err)
 	}
