@@ -205,6 +205,65 @@ func TestVerifyTorn(t *testing.T) {
 	}
 }
 
+// What was staged when the process was killed is whole, whatever has rotted in the message before it.
+func TestRepairStagedBehindRot(t *testing.T) {
+	ctx, work := context.Background(), filepath.Join(t.TempDir(), "spool")
+	s := shelfOpen(t, work)
+	q, err := s.CreateQueue(ctx, "orders", Meta{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	large := bytes.Repeat([]byte("x"), 8000) // too large to be staged
+	_, err = q.Send(ctx, Message{Body: large})
+	if err = errors.Join(err, s.Sync(ctx), s.disk.Mark(s.now(), false)); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5 {
+		if _, err := q.Send(ctx, Message{Body: fmt.Appendf(nil, "message %02d", i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for what, at := range map[string]int{"body": 4000, "head": -3, "frame header": -70} {
+		dir := filepath.Join(t.TempDir(), "copied")
+		if err := os.CopyFS(dir, os.DirFS(work)); err != nil {
+			t.Fatal(err)
+		}
+		segments, err := filepath.Glob(filepath.Join(dir, "log", "*.seg"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range segments {
+			repairEdit(t, path, func(b []byte) []byte {
+				if i := bytes.Index(b, large); i >= 0 {
+					b[i+at] ^= 1
+				}
+				return b
+			})
+		}
+		if r, err := Verify(ctx, dir); err != nil || r.OK() {
+			t.Errorf("%s: Verify = %+v, %v", what, r, err)
+		}
+		repairTold(t, dir, func(r Report, s *Spool) {
+			got, err := shelfQueue(t, s, "orders").ReceiveBatch(ctx, MaxBatch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			small := 0
+			for _, d := range got {
+				if bytes.HasPrefix(d.Body, []byte("message ")) {
+					small++
+				}
+			}
+			if small != 5 {
+				t.Errorf("%s: %d messages that were staged, want 5: %+v", what, small, r)
+			}
+		})
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // What a creation has left that was cut short is no damage: nothing was ever in it, and Open makes it anew. Until it has the
 // name that makes it one, it is no spool either.
 func TestVerifyUnfinished(t *testing.T) {

@@ -41,6 +41,7 @@ type reading struct {
 	before order
 	end    store.Position // of the frames of seg at the latest
 	exact  bool           // they go on until there
+	shown  store.Position // of the last staged frame that was found behind damage in seg
 	done   int64          // bytes of pieces that are behind
 	upTo   store.Position
 }
@@ -108,14 +109,13 @@ func (r *reading) segment(p *piece, end store.Position, exact bool) error {
 	if p.base > r.pos {
 		r.pos = p.base
 	}
-	r.end, r.exact = end, exact
+	r.end, r.exact, r.shown = end, exact, 0
 	at := p.from + int64(r.pos-p.base)
 	if _, reason, err := r.frame(at, end); err != nil {
 		return err
 	} else if reason != "" && !p.guessed {
 		at = max(min(at, pageSize), at-max(0, p.size-p.length)) // what is missing may have been before it
 	}
-	shown := store.Position(0) // of the last staged frame that was found behind damage
 	for r.pos < end {
 		r.show(r.pos, at, end, r.before)
 		h, reason, err := r.frame(at, end)
@@ -128,13 +128,9 @@ func (r *reading) segment(p *piece, end store.Position, exact bool) error {
 			}
 			continue
 		}
-		next, err := r.search(at+1, end)
+		next, err := r.behind(at + 1)
 		if err != nil {
 			return err
-		}
-		pos, ok := r.stage.next(p.salt, max(r.pos+1, r.mark.durable.pos, shown+1), end)
-		if staged := p.offset(pos); ok && (next < 0 || staged < next) && r.show(pos, staged, end, order{any: true, epoch: r.before.epoch}) {
-			next, shown = staged, pos
 		}
 		if d := r.mark.durable.pos; next < 0 && !exact && (d <= r.pos || d > end) {
 			return nil // this is where the log ends, or where a file is missing
@@ -144,6 +140,20 @@ func (r *reading) segment(p *piece, end store.Position, exact bool) error {
 		}
 	}
 	return nil
+}
+
+// behind returns the offset of the first frame from an offset on that stands in the file or was staged, -1 when there is none.
+// What is at r.pos itself is not looked for in the stage.
+func (r *reading) behind(at int64) (int64, error) {
+	next, err := r.search(at, r.end)
+	if err != nil {
+		return 0, err
+	}
+	pos, ok := r.stage.next(r.seg.salt, max(r.pos+1, r.mark.durable.pos, r.shown+1), r.end)
+	if staged := r.seg.offset(pos); ok && (next < 0 || staged < next) && r.show(pos, staged, r.end, order{any: true, epoch: r.before.epoch}) {
+		next, r.shown = staged, pos
+	}
+	return next, nil
 }
 
 // show makes the frame at a position appear at an offset of the piece, if one that continues before was staged, and tells
@@ -201,7 +211,10 @@ func (r *reading) take(h store.FrameHeader, at int64) (int64, error) {
 	}
 	payload := b[store.FrameHeaderSize:][:h.Payload]
 	if bad := store.CheckHeads(h, payload, false); bad != nil {
-		return r.torn(h, at, at+store.FrameHeaderSize, at, bad.Error())
+		if next, err = r.after(h, at, at+store.FrameHeaderSize); err != nil {
+			return 0, err
+		}
+		return r.gap(at, at, next, bad.Error())
 	}
 	r.pos = h.Pos + store.Position(h.Size)
 	off, rotten := int64(store.FrameHeaderSize), int64(0) // rotten is where the last records begin to be
@@ -227,24 +240,36 @@ func (r *reading) take(h store.FrameHeader, at int64) (int64, error) {
 		return next, nil
 	}
 	// Bytes may be missing in the body: then what comes next stands earlier than it should.
-	if f, reason, err := r.frame(next, r.end); err != nil || reason == "" && f.Pos == r.pos || r.pos >= r.end {
+	if ok, err := r.follows(next); err != nil || ok || r.pos >= r.end {
 		return next, err
 	}
-	return r.torn(h, at, rotten, rotten, "the frame behind is not where it should be")
-}
-
-// torn takes what stands from an offset within a frame on, up to the next frame. Where the frame ends is not certain:
-// bytes may be missing in it. next is searched from an offset on.
-func (r *reading) torn(h store.FrameHeader, at, search, from int64, reason string) (int64, error) {
-	r.pos = h.Pos + store.FrameHeaderSize
-	next, err := r.search(search, r.end)
+	found, err := r.after(h, at, rotten)
 	if err != nil {
 		return 0, err
 	}
-	if r.pos = h.Pos + store.Position(h.Size); next < 0 && !r.exact {
+	if ok, err := r.follows(next); err != nil {
+		return 0, err
+	} else if ok { // it was staged
+		return next, r.salvage(rotten, at+store.FrameHeaderSize, next)
+	}
+	return r.gap(rotten, at, found, "the frame behind is not where it should be")
+}
+
+// follows tells whether the frame that is expected stands at an offset.
+func (r *reading) follows(at int64) (bool, error) {
+	h, reason, err := r.frame(at, r.end)
+	return reason == "" && h.Pos == r.pos, err
+}
+
+// after returns the offset of the frame behind a damaged one at an offset. Where that one ends is not certain: bytes may be
+// missing in it. The next one is searched from another offset on.
+func (r *reading) after(h store.FrameHeader, at, search int64) (int64, error) {
+	r.pos = h.Pos + store.FrameHeaderSize
+	next, err := r.behind(search)
+	if r.pos = h.Pos + store.Position(h.Size); err == nil && next < 0 && !r.exact {
 		next = at + int64(h.Size)
 	}
-	return r.gap(from, at, next, reason)
+	return next, err
 }
 
 // search returns the offset of the next frame from one on, -1 when there is none.

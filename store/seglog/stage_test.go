@@ -370,6 +370,40 @@ func TestStageSalvaged(t *testing.T) {
 	}
 }
 
+// TestStageBehindRot: a survey finds all that is staged behind a last frame of the segment in which one bit has rotted.
+func TestStageBehindRot(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "spool")
+	want := stageTorn(t, dir)
+	path := filepath.Join(dir, logName, "0000000000000001.seg")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.LastIndex(b, []byte("<frame 199 record 0"))
+	last := bytes.LastIndex(b, []byte("<frame 199 record 2"))
+	for _, c := range []struct {
+		what string
+		bit  int // the byte that it is in
+		lost int
+	}{
+		{"the body of the first record", at, 1},
+		{"the body of the last record", last, 1},
+		{"the head of the first record", at - 1, 1},
+		{"the head of the last record", last - 1, 1},
+		{"the header", at - len("head") - store.RecordOverhead - store.FrameHeaderSize, 0},
+	} {
+		b[c.bit] ^= 1
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b[c.bit] ^= 1
+		got, faults := salvageRead(t, dir)
+		if len(faults) != 1 || len(got) != len(want)-c.lost || !slices.Equal(got[len(got)-15:], want[len(want)-15:]) {
+			t.Errorf("%s: %d bodies, faults %v, want %d bodies and one fault", c.what, len(got), faults, len(want)-c.lost)
+		}
+	}
+}
+
 // TestStageHidesNothing: damage where the log was durable is told by a survey, though the stage still has what stood there.
 func TestStageHidesNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "spool")
