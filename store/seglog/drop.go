@@ -60,6 +60,21 @@ func (l *Log) mark(start store.Position, highWater int64, clean bool) error {
 	return nil
 }
 
+// remark makes what MARK says durable. A process that was killed may have left it in the page cache only, and what it gives
+// up is not given up before.
+func (l *Log) remark() error {
+	l.marking.mu.Lock()
+	defer l.marking.mu.Unlock()
+	if err := l.Home(); err != nil {
+		return fmt.Errorf("mark: %w", err)
+	}
+	l.syncs.Add(1)
+	if err := l.marking.marker.again(); err != nil {
+		return fmt.Errorf("mark: %w", err)
+	}
+	return nil
+}
+
 // Drop gives up everything below before.
 //
 //	drop:mark     nothing has changed

@@ -163,3 +163,8 @@ func (m *marker) write(next mark) error {
 	m.last = next
 	return nil
 }
+
+// again makes the newer slot durable as it stands.
+func (m *marker) again() error {
+	return m.file.Sync()
+}

@@ -5,6 +5,9 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
+	"testing"
+
+	"github.com/spoolmq/spool/store"
 )
 
 // loses makes m what a power loss leaves of it: of each directory a prefix of its pending changes, as file systems do
@@ -35,6 +38,16 @@ func (m *memFS) loses(rng *rand.Rand) *memFS {
 	return m
 }
 
+// cut makes m what the power loss leaves of it that keeps nothing of what was not synced.
+func (m *memFS) cut() *memFS {
+	m.pending = nil
+	m.entries = maps.Clone(m.durable)
+	for _, n := range m.entries {
+		n.data, n.dirty = slices.Clone(n.synced), nil
+	}
+	return m
+}
+
 // lose keeps each grain of the dirty parts with probability keep.
 func (n *memNode) lose(rng *rand.Rand, grain int64, keep float64) {
 	after := slices.Clone(n.synced)
@@ -52,4 +65,63 @@ func (n *memNode) lose(rng *rand.Rand, grain int64, keep float64) {
 		}
 	}
 	n.data, n.synced, n.dirty = after, slices.Clone(after), nil
+}
+
+// killThenCut makes a log with make, kills the process at each operation of act, and has the power fail at each operation of
+// the Open behind it. Then the log opens, and ends where it did when everything was synced.
+func killThenCut(t *testing.T, make func(l *Log), act func(l *Log) error) {
+	t.Helper()
+	for die := 1; ; die++ {
+		for again := 1; ; again++ {
+			files := newMemFS()
+			o := Options{SegmentSize: 4096, files: files}
+			l := openTest(t, "/spool", o)
+			make(l)
+			end := l.Synced()
+			l.space.mu.Lock() // the goroutine is not at work
+			files.mu.Lock()
+			files.die = files.ops + die
+			files.mu.Unlock()
+			l.space.mu.Unlock()
+			alive := act(l) == nil
+			files = files.killed()
+			closeDead(l)
+			if alive {
+				return
+			}
+			o.files, files.die = files, again
+			l, err := Open("/spool", o)
+			closeDead(l)
+			o.files = files.killed().cut()
+			if l, err := Open("/spool", o); err != nil {
+				t.Errorf("killed at operation %d, no power at operation %d of Open: Open = %v", die, again, err)
+			} else if l.End() < end {
+				t.Errorf("killed at operation %d, no power at operation %d of Open: End %d, want %d", die, again, l.End(), end)
+			} else {
+				closeDead(l)
+			}
+			if err == nil || t.Failed() {
+				break
+			}
+		}
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// TestDropKilledThenCut: what Drop was about to give up when it was killed is there until MARK says durably that it is not.
+func TestDropKilledThenCut(t *testing.T) {
+	var before store.Position
+	killThenCut(t, func(l *Log) {
+		for range 6 {
+			if _, err := l.Append(testPayload(3000, 1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := l.Sync(l.End()); err != nil {
+			t.Fatal(err)
+		}
+		before = l.Boundaries()[4]
+	}, func(l *Log) error { return l.Drop(before) })
 }

@@ -31,7 +31,7 @@ type recovery struct {
 // is left as it is, torn end included.
 //
 //	recover:remove  nothing has changed
-//	recover:stage   files of which no byte is needed are gone; the end is where it was
+//	recover:stage   MARK is durable as it was read, and files of which no byte is needed are gone; the end is where it was
 //	recover:zero    frames that were staged are in their segments as well; the end is where it was
 //	recover:sync    frames behind the end are gone; the end is where it was
 //	recover:mark    everything below the end is durable, whatever has been in the page cache only
@@ -204,6 +204,9 @@ func (r *recovery) compareClean(seg *segment) error {
 func (r *recovery) settle() error {
 	l := r.l
 	l.step(stepRecoverRemove)
+	if err := l.remark(); err != nil {
+		return err
+	}
 	spare, err := r.clear()
 	if err != nil {
 		return err
