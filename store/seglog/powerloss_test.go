@@ -125,3 +125,11 @@ func TestDropKilledThenCut(t *testing.T) {
 		before = l.Boundaries()[4]
 	}, func(l *Log) error { return l.Drop(before) })
 }
+
+// TestReplaceKilledThenCut: an empty segment that was replaced when the process was killed goes when the other one is durable.
+func TestReplaceKilledThenCut(t *testing.T) {
+	killThenCut(t, func(*Log) {}, func(l *Log) error {
+		_, err := l.Append(testPayload(20000, 1))
+		return err
+	})
+}

@@ -31,7 +31,8 @@ type recovery struct {
 // is left as it is, torn end included.
 //
 //	recover:remove  nothing has changed
-//	recover:stage   MARK is durable as it was read, and files of which no byte is needed are gone; the end is where it was
+//	recover:stage   MARK is durable as it was read, and so are segments that took the place of others; files of which no byte is
+//	                needed are gone; the end is where it was
 //	recover:zero    frames that were staged are in their segments as well; the end is where it was
 //	recover:sync    frames behind the end are gone; the end is where it was
 //	recover:mark    everything below the end is durable, whatever has been in the page cache only
@@ -207,6 +208,11 @@ func (r *recovery) settle() error {
 	if err := l.remark(); err != nil {
 		return err
 	}
+	if len(r.chain.emptied) > 0 {
+		if err := r.syncAll(); err != nil { // the segments that have their place
+			return err
+		}
+	}
 	spare, err := r.clear()
 	if err != nil {
 		return err
@@ -227,8 +233,8 @@ func (r *recovery) settle() error {
 		}
 	}
 	l.step(stepRecoverSync)
-	for i := r.first; i <= r.at && !r.m.clean; i++ {
-		if err := r.sync(r.chain.list[i]); err != nil {
+	if !r.m.clean {
+		if err := r.syncAll(); err != nil {
 			return err
 		}
 	}
@@ -310,6 +316,16 @@ func (r *recovery) clear() (spare []*segment, err error) {
 		return spare, nil
 	}
 	return spare, l.files.SyncDir(l.logDir())
+}
+
+// syncAll makes durable what may not be yet: the segments from the one on that the durable position lies in.
+func (r *recovery) syncAll() error {
+	for _, s := range r.chain.list[r.first : r.at+1] {
+		if err := r.sync(s); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *recovery) sync(s *segment) error {
