@@ -312,10 +312,7 @@ func (r *recovery) clear() (spare []*segment, err error) {
 		}
 	}
 	l.enlarge(pieces...)
-	if len(gone) == 0 && r.m.clean {
-		return spare, nil
-	}
-	return spare, l.files.SyncDir(l.logDir())
+	return spare, l.files.SyncDir(l.logDir()) // a spare may have been given its name after the clean mark
 }
 
 // syncAll makes durable what may not be yet: the segments from the one on that the durable position lies in.
