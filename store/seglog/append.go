@@ -187,6 +187,18 @@ func (l *Log) replace(next *segment, h header) error {
 	l.setRooms()
 	l.segs.mu.Unlock()
 	return l.remove(seg)
+	l.space.mu.Lock()
+	defer l.space.mu.Unlock()
+	err := l.remove(seg)
+	if !noDescriptors(err) {
+		return err
+	}
+	l.segs.mu.Lock()
+	seg.dropped = true // it is removed when there are descriptors again
+	l.segs.retired = append(l.segs.retired, seg)
+	l.segs.mu.Unlock()
+	l.unpin(seg)
+	return nil
 }
 
 // newSalt returns random bytes other than the salt before.

@@ -140,9 +140,7 @@ func (l *Log) reclaim() {
 	for i, s := range free {
 		err := l.giveUp(s)
 		if noDescriptors(err) {
-			l.segs.mu.Lock()
-			l.segs.retired = append(l.segs.retired, free[i:]...) // no fault of the disk: the next Drop tries again
-			l.segs.mu.Unlock()
+			l.retire(free[i:]...) // no fault of the disk
 			l.o.Logger.Warn("giving up segments", "dir", l.dir, "err", err)
 			return
 		}
@@ -156,7 +154,25 @@ func (l *Log) reclaim() {
 	}
 }
 
-// remove unlinks a segment that holds nothing, durably.
+// retire keeps files that hold nothing and could not be given up. The next Drop tries again.
+func (l *Log) retire(segs ...*segment) {
+	l.segs.mu.Lock()
+	defer l.segs.mu.Unlock()
+	l.segs.retired = append(l.segs.retired, segs...)
+}
+
+// removeAll removes segments that hold nothing. When one cannot be, it and those behind it are retired.
+func (l *Log) removeAll(segs ...*segment) error {
+	for i, s := range segs {
+		if err := l.remove(s); err != nil {
+			l.retire(segs[i:]...)
+			return err
+		}
+	}
+	return nil
+}
+
+// remove unlinks a segment that holds nothing, durably. It may be called again when it has failed.
 func (l *Log) remove(s *segment) error {
 	l.step(stepDropRemove)
 	if err := s.close(); err != nil {

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/spoolmq/spool/store"
 )
@@ -435,6 +436,19 @@ func faultOf(t *testing.T, fault error, ops ...string) (l *Log, arm func(bool)) 
 	return l, armed.Store
 }
 
+// keptBack returns how many files wait to be given up. It fails the test unless the log knows of all that there are.
+func keptBack(t *testing.T, l *Log, files *memFS) int {
+	t.Helper()
+	l.space.mu.Lock()
+	defer l.space.mu.Unlock()
+	l.segs.mu.Lock()
+	defer l.segs.mu.Unlock()
+	if n := len(l.segs.files()); n != files.count(segmentSuffix) {
+		t.Errorf("the log knows of %d files, there are %d", n, files.count(segmentSuffix))
+	}
+	return len(l.segs.retired)
+}
+
 // TestReclaimShort: a want of descriptors while segments are given up is no fault of the disk: the next Drop does it, and no
 // file is forgotten.
 func TestReclaimShort(t *testing.T) {
@@ -446,14 +460,7 @@ func TestReclaimShort(t *testing.T) {
 			if err := l.Drop(before); err != nil {
 				t.Errorf("%v: Drop = %v", errno, err)
 			}
-			l.space.mu.Lock()
-			defer l.space.mu.Unlock()
-			l.segs.mu.Lock()
-			defer l.segs.mu.Unlock()
-			if n := len(l.segs.files()); n != files.count(segmentSuffix) {
-				t.Errorf("%v: the log knows of %d files, there are %d", errno, n, files.count(segmentSuffix))
-			}
-			return len(l.segs.retired)
+			return keptBack(t, l, files)
 		}
 		at := l.Boundaries()
 		arm(true)
@@ -467,6 +474,81 @@ func TestReclaimShort(t *testing.T) {
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestRemoveShort: a want of descriptors while a segment is removed passes: it is removed later and nothing else comes of it,
+// whoever had it removed.
+func TestRemoveShort(t *testing.T) {
+	for _, c := range []struct {
+		what string
+		do   func(l *Log) error
+	}{
+		{"Drop, which has a spare too many", func(l *Log) error { return l.Drop(l.Boundaries()[1]) }},
+		{"the thinning of spares", func(l *Log) error {
+			l.space.began.Store(-int64(time.Hour))
+			_, err := l.thinSpares()
+			return err
+		}},
+		{"a full disk", func(l *Log) error {
+			l.space.mu.Lock()
+			defer l.space.mu.Unlock()
+			_, err := l.dropSpares()
+			return err
+		}},
+	} {
+		l, arm := faultOf(t, syscall.EMFILE, "syncdir")
+		files := l.o.files.(*faultFS).vfs.(*memFS)
+		if err := l.Drop(l.Boundaries()[maxSpares]); err != nil {
+			t.Fatal(err)
+		}
+		arm(true)
+		if err := c.do(l); err != nil && !noDescriptors(err) {
+			t.Errorf("%s: %v", c.what, err)
+		}
+		arm(false)
+		for range 4 {
+			if _, err := l.Append(testPayload(2500, 1)); err != nil {
+				t.Errorf("%s: Append = %v", c.what, err)
+			}
+		}
+		at := l.Boundaries()
+		if err := l.Drop(at[len(at)-1]); err != nil {
+			t.Errorf("%s: Drop = %v", c.what, err)
+		}
+		if n := keptBack(t, l, files); n > 0 {
+			t.Errorf("%s: %d segments wait", c.what, n)
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestReplaceShort: so does one while an empty segment gives way to a larger one.
+func TestReplaceShort(t *testing.T) {
+	var short atomic.Bool
+	var removals atomic.Int32
+	files := newMemFS()
+	faulty := &faultFS{vfs: files, fault: func(_ int, op string) error {
+		if short.Load() && op == "syncdir" {
+			return syscall.EMFILE
+		}
+		return nil
+	}}
+	l := openTest(t, "/spool", Options{SegmentSize: 4096, files: faulty, Step: func(name string) {
+		if name == stepDropRemove {
+			short.Store(removals.Add(1) == 1)
+		}
+	}})
+	defer l.Close()
+	if _, err := l.Append(testPayload(20000, 1)); err != nil {
+		t.Fatal(err)
+	}
+	short.Store(false)
+	l.reclaim()
+	if n, err := keptBack(t, l, files), l.Sync(l.End()); n > 0 || err != nil {
+		t.Errorf("%d segments wait, Sync = %v", n, err)
 	}
 }
 

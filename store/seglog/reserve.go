@@ -109,10 +109,8 @@ func (l *Log) fuse(n int64, all bool) (*segment, error) {
 	fused := &segment{header: header{size: sum}}
 	l.segs.drawn(fused, all)
 	l.segs.mu.Unlock()
-	for _, s := range parts {
-		if err := l.remove(s); err != nil {
-			return nil, err
-		}
+	if err := l.removeAll(parts...); err != nil {
+		return nil, err
 	}
 	piece, err := l.create(size-overhead, false)
 	if err != nil && noSpace(err) {

@@ -84,6 +84,13 @@ func (s *segment) close() error {
 	return f.Close()
 }
 
+// isOver tells whether the file is closed for good.
+func (s *segment) isOver() bool {
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	return s.over
+}
+
 // corrupt says that what stands at position p is not what was written.
 func (s *segment) corrupt(p store.Position, reason string) error {
 	return &store.CorruptError{File: s.path, Offset: offset(s.base, p), Reason: reason}
@@ -98,7 +105,7 @@ type segments struct {
 	spares  []*segment // guarded by mu; dropped files to be used again; Bound: maxSpares
 	reserve []*segment // guarded by mu; prepared, for when there is no space; Bound: maxShared, maxOwn and a piece
 	shared  int64      // guarded by mu; bytes of the reserve that are not for who makes room alone
-	retired []*segment // guarded by mu; dropped files that are still read
+	retired []*segment // guarded by mu; dropped files that are still read, and files that could not be given up
 	idle    []*segment // guarded by mu; open and not pinned, the longest unused first; Bound: maxIdleFiles
 	tail    tail       // guarded by mu; the end of the log
 	durable tail       // guarded by mu; everything below is on stable storage

@@ -213,7 +213,11 @@ func (l *Log) install(seg *segment) error {
 	if before == nil {
 		return nil
 	}
-	return l.giveUp(before)
+	err := l.giveUp(before)
+	if err != nil {
+		l.retire(before)
+	}
+	return err
 }
 
 // setRooms works out what Room and ReserveRoom answer. Caller holds segs.mu.

@@ -21,17 +21,19 @@ const (
 
 func bySize(a, b *segment) int { return cmp.Compare(a.size, b.size) }
 
-// giveUp makes a spare of a file that holds nothing, and removes the smallest when that is one too many. Caller holds
-// space.mu.
+// giveUp makes a spare of a file that holds nothing, and removes the smallest when that is one too many. One that could not be
+// removed before is removed. Caller holds space.mu.
 func (l *Log) giveUp(s *segment) error {
-	if !l.standard(s) {
+	if s.isOver() || !l.standard(s) {
 		return l.remove(s)
 	}
 	if l.fillReserve(); l.lacking() {
 		return l.remove(s) // whoever makes room comes before whoever takes it
 	}
-	if surplus := l.surplus(s); surplus != nil {
-		if err := l.remove(surplus); err != nil || surplus == s {
+	if surplus := l.surplus(s); surplus == s {
+		return l.remove(s)
+	} else if surplus != nil {
+		if err := l.removeAll(surplus); err != nil {
 			return err
 		}
 	}
@@ -102,12 +104,7 @@ func (l *Log) thinSpares() (again time.Duration, err error) {
 		}
 	}
 	l.segs.mu.Unlock()
-	for _, s := range gone {
-		if err := l.remove(s); err != nil {
-			return 0, err
-		}
-	}
-	return again, nil
+	return again, l.removeAll(gone...)
 }
 
 // dropSpares removes the spares, because their space is needed, and tells whether there were any. Caller holds space.mu.
@@ -116,10 +113,5 @@ func (l *Log) dropSpares() (bool, error) {
 	spares := l.segs.spares
 	l.segs.spares = nil
 	l.segs.mu.Unlock()
-	for _, s := range spares {
-		if err := l.remove(s); err != nil {
-			return false, err
-		}
-	}
-	return len(spares) > 0, nil
+	return len(spares) > 0, l.removeAll(spares...)
 }
