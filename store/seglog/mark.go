@@ -164,7 +164,11 @@ func (m *marker) write(next mark) error {
 	return nil
 }
 
-// again makes the newer slot durable as it stands.
+// again makes the newer slot durable as it stands. It writes it once more: a sync may have failed, and what the page cache
+// holds since may be nowhere else.
 func (m *marker) again() error {
+	if _, err := m.file.WriteAt(encodeMark(m.last), int64(m.last.number%2)*pageSize); err != nil {
+		return err
+	}
 	return m.file.Sync()
 }

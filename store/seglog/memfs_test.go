@@ -36,6 +36,7 @@ type memFS struct {
 	die     int                 // guarded by mu; the operation that finds the machine gone, 0 for none
 	last    *memFS              // guarded by mu; copy made when the machine died, as the kernel saw it
 	noSync  bool                // guarded by mu; a disk that lies: syncs do nothing
+	forgets bool                // guarded by mu; syncs of files fail, and what was to be written counts as written then
 }
 
 type memNode struct {
@@ -60,6 +61,13 @@ func (f *memFS) setFull(full bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.full, f.regains, f.room = full, false, 0
+}
+
+// setForgets makes syncs of files fail as they do on Linux: the pages stay in the cache, and no later sync writes them.
+func (f *memFS) setForgets() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.forgets = true
 }
 
 // setFullBut makes taking space fail but for that of files that are removed from now on.
@@ -389,6 +397,10 @@ func (f *memFile) Sync() error {
 	defer f.m.mu.Unlock()
 	if err := f.m.at(); err != nil || f.m.noSync {
 		return err
+	}
+	if f.m.forgets {
+		f.n.dirty = nil
+		return syscall.EIO
 	}
 	f.n.sync()
 	return nil

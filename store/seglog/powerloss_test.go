@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 
 	"github.com/spoolmq/spool/store"
@@ -68,9 +69,9 @@ func (n *memNode) lose(rng *rand.Rand, grain int64, keep float64) {
 	n.data, n.synced, n.dirty = after, slices.Clone(after), nil
 }
 
-// killThenCut makes a log with make, kills the process at each operation of act, and has the power fail at each operation of
-// the Open behind it. Then the log opens, and ends where it did when everything was synced.
-func killThenCut(t *testing.T, make func(l *Log), act func(l *Log) error) {
+// killThenCut makes a log with make, kills the process at each operation of act, or where it fails, and has the power fail at
+// each operation of the Open behind it. Then the log opens, and ends where it did when everything was synced.
+func killThenCut(t *testing.T, make func(l *Log), act func(l *Log, files *memFS) error) {
 	t.Helper()
 	for die := 1; ; die++ {
 		for again := 1; ; again++ {
@@ -84,10 +85,13 @@ func killThenCut(t *testing.T, make func(l *Log), act func(l *Log) error) {
 			files.die = files.ops + die
 			files.mu.Unlock()
 			l.space.mu.Unlock()
-			alive := act(l) == nil
+			failure := act(l, files)
+			files.mu.Lock()
+			alive := !files.dead
+			files.mu.Unlock()
 			files = files.killed()
 			closeDead(l)
-			if alive {
+			if alive && failure == nil {
 				return
 			}
 			o.files, files.die = files, again
@@ -101,12 +105,12 @@ func killThenCut(t *testing.T, make func(l *Log), act func(l *Log) error) {
 			} else {
 				closeDead(l)
 			}
-			if err == nil || t.Failed() {
+			if t.Failed() || err == nil && alive {
+				return
+			}
+			if err == nil {
 				break
 			}
-		}
-		if t.Failed() {
-			return
 		}
 	}
 }
@@ -114,7 +118,7 @@ func killThenCut(t *testing.T, make func(l *Log), act func(l *Log) error) {
 // TestDropKilledThenCut: what Drop was about to give up when it was killed is there until MARK says durably that it is not.
 func TestDropKilledThenCut(t *testing.T) {
 	var before store.Position
-	killThenCut(t, func(l *Log) {
+	fill := func(l *Log) {
 		for range 6 {
 			if _, err := l.Append(testPayload(3000, 1)); err != nil {
 				t.Fatal(err)
@@ -124,12 +128,54 @@ func TestDropKilledThenCut(t *testing.T) {
 			t.Fatal(err)
 		}
 		before = l.Boundaries()[4]
-	}, func(l *Log) error { return l.Drop(before) })
+	}
+	killThenCut(t, fill, func(l *Log, _ *memFS) error { return l.Drop(before) })
+	killThenCut(t, fill, func(l *Log, files *memFS) error { // its sync of MARK fails
+		files.setForgets()
+		return l.Drop(before)
+	})
+}
+
+// TestForgottenPages: after a sync that failed the next process finds what was written, and what it reports to be durable
+// then is.
+func TestForgottenPages(t *testing.T) {
+	for _, size := range []int64{4096, 1 << 20} { // the header of the segment is forgotten as well, and more is than one step of a rewrite
+		files := newMemFS()
+		o := Options{SegmentSize: size, files: files}
+		failing := o
+		failing.Step = func(name string) {
+			if name == stepSyncCurrent {
+				files.setForgets()
+			}
+		}
+		h := newHistory()
+		h.fault = syscall.EIO
+		l := h.open(t, failing)
+		for l.End() < store.Position(size*3/4) || len(l.Boundaries()) == 1 && size == 4096 {
+			if err := h.append(l, 2500); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := l.Sync(l.End()); !errors.Is(err, syscall.EIO) {
+			t.Fatalf("Sync = %v, want %v", err, syscall.EIO)
+		}
+		files = stageKill(l, files)
+		o.files = files
+		l = stageHas(t, h, o)
+		if err := h.append(l, 2500); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Sync(l.End()); err != nil {
+			t.Fatal(err)
+		}
+		o.files = stageKill(l, files).cut()
+		stageHas(t, h, o).Close()
+	}
 }
 
 // TestReplaceKilledThenCut: an empty segment that was replaced when the process was killed goes when the other one is durable.
 func TestReplaceKilledThenCut(t *testing.T) {
-	killThenCut(t, func(*Log) {}, func(l *Log) error {
+	killThenCut(t, func(*Log) {}, func(l *Log, _ *memFS) error {
 		_, err := l.Append(testPayload(20000, 1))
 		return err
 	})

@@ -3,10 +3,13 @@ package seglog
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/spoolmq/spool/store"
 )
+
+const rewriteStep = 256 << 10
 
 // A recovery finds where the log ends, and makes the answer durable.
 //
@@ -35,7 +38,8 @@ type recovery struct {
 //	                needed are gone; the end is where it was
 //	recover:zero    frames that were staged are in their segments as well; the end is where it was
 //	recover:sync    frames behind the end are gone; the end is where it was
-//	recover:mark    everything below the end is durable, whatever has been in the page cache only
+//	recover:mark    everything below the end is durable, whatever has been in the page cache only, or was believed to be durable
+//	                after a sync that failed: it has been written again, with the same bytes
 //	recover:done    the mark says so, with the new epoch, and the log is no longer marked clean
 //
 // Commit point: the mark. Every step before it finds the same end when it is done again.
@@ -315,10 +319,41 @@ func (r *recovery) clear() (spare []*segment, err error) {
 	return spare, l.files.SyncDir(l.logDir()) // a spare may have been given its name after the clean mark
 }
 
-// syncAll makes durable what may not be yet: the segments from the one on that the durable position lies in.
+// syncAll makes durable what may not be yet: what lies from the durable position on. It is written once more before: after a
+// sync that failed the page cache may hold it as if it were on disk, and another sync would do nothing. A process that dies
+// here has changed no byte.
 func (r *recovery) syncAll() error {
-	for _, s := range r.chain.list[r.first : r.at+1] {
+	for i := r.first; i <= r.at; i++ {
+		s := r.chain.list[i]
+		from, to := int64(0), offset(s.base, min(r.upTo(i), r.end.pos)) // the header as well
+		if i == r.first {
+			from = offset(s.base, r.m.durable.pos)
+		}
+		if err := r.rewrite(s, from, to); err != nil {
+			return fmt.Errorf("write %s again from %d to %d: %w", s.path, from, to, err)
+		}
 		if err := r.sync(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rewrite writes the bytes of a segment from one offset to another as they are.
+func (r *recovery) rewrite(s *segment, from, to int64) error {
+	f, err := s.open(r.l.files)
+	if err != nil {
+		return err
+	}
+	b := make([]byte, min(rewriteStep, max(0, to-from)))
+	for at := from; at < to; at += int64(len(b)) {
+		b = b[:min(int64(len(b)), to-at)]
+		if n, err := readUpTo(f, b, at); err != nil {
+			return err
+		} else if n < len(b) {
+			return io.ErrUnexpectedEOF
+		}
+		if err := r.l.write(f, b, at); err != nil {
 			return err
 		}
 	}
