@@ -84,6 +84,11 @@ func openLocked(dir string, o Options, lock io.Closer) (*Log, error) {
 	l := &Log{dir: dir, o: o, lock: lock, ring: makeRing(o.RingSize)}
 	l.files = homeFS{o.files, l.Home}
 	l.marking.marker = marker
+	if !marker.last.clean { // whoever closes it cleanly has come by here
+		if err := syncNames(o.files, dir); err != nil {
+			return nil, errors.Join(err, marker.file.Close())
+		}
+	}
 	l.info = store.Info{SpoolID: who.id, Key: who.key, HighWater: marker.last.highWater, Clean: marker.last.clean, Created: !made}
 	if err := l.recover(); err != nil {
 		return nil, errors.Join(err, l.abandon())

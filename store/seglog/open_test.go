@@ -190,6 +190,70 @@ func TestCreateIsDurable(t *testing.T) {
 	}
 }
 
+// TestCreateKilledThenCut: whatever operation of a creation the process was killed at, what the next one reports to be durable
+// has all its names.
+func TestCreateKilledThenCut(t *testing.T) {
+	for _, dir := range []string{"/spool", "/a/b/spool"} {
+		for die, alive := 1, false; !alive; die++ {
+			files := newMemFS()
+			files.die = die
+			o := Options{SegmentSize: 4096, files: files}
+			l, err := Open(dir, o)
+			alive = err == nil
+			o.files = files.killed()
+			closeDead(l)
+			l = openTest(t, dir, o)
+			_, err = l.Append(testPayload(100, 1))
+			if err = errors.Join(err, l.Sync(l.End())); err != nil {
+				t.Fatal(err)
+			}
+			end := l.End()
+			files = o.files.(*memFS).killed().cut()
+			closeDead(l)
+			for name := dir; name != "/"; name = filepath.Dir(name) {
+				if files.entries[name] == nil {
+					t.Errorf("killed at operation %d: %s is gone", die, name)
+				}
+			}
+			o.files = files
+			if l, err = Open(dir, o); err != nil || l.End() != end {
+				t.Errorf("killed at operation %d: Open = %v, want a log that ends at %d", die, err, end)
+			}
+			closeDead(l)
+		}
+	}
+}
+
+// A parentFS does not sync the parent of the spool.
+type parentFS struct {
+	vfs
+	err error
+}
+
+func (f parentFS) SyncDir(dir string) error {
+	if dir == "/" {
+		return f.err
+	}
+	return f.vfs.SyncDir(dir)
+}
+
+// TestParentIsNotSynced: a parent that the process may not read, or whose file system does not sync it, is in nobody's way.
+func TestParentIsNotSynced(t *testing.T) {
+	for _, c := range []struct{ err, want error }{
+		{syscall.EACCES, nil}, {syscall.EINVAL, nil}, {syscall.EROFS, nil}, {syscall.ENOTSUP, nil}, {syscall.EIO, syscall.EIO},
+	} {
+		files := newMemFS()
+		if err := files.Mkdir("/spool"); err != nil {
+			t.Fatal(err)
+		}
+		l, err := Open("/spool", Options{files: parentFS{files, c.err}})
+		if !errors.Is(err, c.want) {
+			t.Errorf("Open = %v where the parent answers %v, want %v", err, c.err, c.want)
+		}
+		closeDead(l)
+	}
+}
+
 // TestSeed: a planted log has the identity, the time and the epochs of the other one, and Raise lowers none.
 func TestSeed(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "spool")

@@ -188,18 +188,47 @@ func writeZeros(f io.WriterAt, from, to int64) error {
 	return nil
 }
 
-// mkdirAll makes dir and its missing parents, each durable in its own parent before the next one is begun.
-func mkdirAll(v vfs, dir string) error {
-	if _, err := v.Stat(dir); err == nil {
-		return nil
-	} else if !errors.Is(err, fs.ErrNotExist) {
+// syncNames makes durable what is in a directory, and the name of the directory itself: a process that was killed while it
+// made them may have left them in the page cache only.
+func syncNames(v vfs, dir string) error {
+	if err := v.SyncDir(dir); err != nil {
 		return err
 	}
-	parent := filepath.Dir(dir)
-	if parent != dir {
-		if err := mkdirAll(v, parent); err != nil {
-			return err
+	return syncParent(v, dir)
+}
+
+// syncParent makes the name of a directory durable that this process may not have made. Where its parent cannot be read, or is
+// on a file system that does not sync it, it is taken to be somebody else's.
+func syncParent(v vfs, dir string) error {
+	err := v.SyncDir(filepath.Dir(dir))
+	for _, passed := range []error{fs.ErrPermission, errors.ErrUnsupported, syscall.EINVAL, syscall.EROFS} {
+		if errors.Is(err, passed) {
+			return nil
 		}
+	}
+	return err
+}
+
+// mkdirAll makes dir and its missing parents.
+func mkdirAll(v vfs, dir string) error {
+	if _, err := v.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return mkdir(v, dir)
+}
+
+// mkdir makes a missing directory and its missing parents, each durable in its own parent before the next one is begun. So is
+// the parent that is there: it may be what a creation has left that was cut short.
+func mkdir(v vfs, dir string) error {
+	parent := filepath.Dir(dir)
+	_, err := v.Stat(parent)
+	if errors.Is(err, fs.ErrNotExist) && parent != dir {
+		err = mkdir(v, parent)
+	} else if err == nil {
+		err = syncParent(v, parent)
+	}
+	if err != nil {
+		return err
 	}
 	if err := v.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
