@@ -289,6 +289,59 @@ func crashOnce(t *testing.T, o Options, seed uint64, die int, power bool) (alive
 	return alive
 }
 
+// TestCrashMixed lets processes die one after the other in one directory, at any operation of Open or of what they do then, and
+// the power fail behind some of them: what one has left in the page cache the next one finds, and a power loss may take it.
+func TestCrashMixed(t *testing.T) {
+	seed, runs := seedFor(t), 100
+	if testing.Short() {
+		runs = 25
+	}
+	for i := range runs {
+		rng := rand.New(rand.NewPCG(seed, uint64(i)))
+		crashMixed(t, shapes[[]string{"tiny", "tinyW", "small"}[rng.IntN(3)]], rng)
+	}
+}
+
+func crashMixed(t *testing.T, o Options, rng *rand.Rand) {
+	files, h := newMemFS(), newHistory()
+	made, power := false, false // power says that it has failed since the history was last compared
+	for range 2 + rng.IntN(10) {
+		o.files = files
+		if rng.IntN(2) == 0 {
+			files.die = 1 + rng.IntN(60) // in Open
+		}
+		l, err := Open("/spool", o)
+		switch {
+		case err != nil && !errors.Is(err, errDead):
+			t.Fatalf("Open: %v", err)
+		case err == nil && files.survives():
+			if made {
+				h.check(t, l, !power)
+			}
+			h.adopt(t, l)
+			made, power = true, false
+			files.dieIn(1 + rng.IntN(300))
+			if h.run(t, l, rng, 1+rng.IntN(40)) == nil && rng.IntN(2) == 0 && h.finish(l) == nil && rng.IntN(2) == 0 {
+				l.Close()
+			}
+		case err == nil: // it died while the goroutine prepared something
+			made, h.epoch, h.synced = true, l.Info().Epoch, max(h.synced, l.End())
+		}
+		files = files.killed()
+		closeDead(l)
+		if rng.IntN(2) == 0 {
+			files.loses(rng)
+			power = true
+		}
+	}
+	o.files = files
+	l := openTest(t, "/spool", o)
+	if made {
+		h.check(t, l, !power)
+	}
+	closeDead(l)
+}
+
 // TestCrashControl shows that TestCrash can fail: on a disk whose syncs do nothing, acknowledged frames are lost.
 func TestCrashControl(t *testing.T) {
 	lost := 0

@@ -136,6 +136,21 @@ func (m *memFS) killed() *memFS {
 	return m.last
 }
 
+// survives takes back that the machine is to die, and tells whether it is alive.
+func (m *memFS) survives() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.die = 0
+	return !m.dead
+}
+
+// dieIn has the machine die at the n-th operation from now on.
+func (m *memFS) dieIn(n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.die = m.ops + n
+}
+
 func (m *memFS) apply(entries map[string]*memNode, c memChange) {
 	if c.from != "" {
 		delete(entries, c.from)

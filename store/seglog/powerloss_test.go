@@ -81,14 +81,10 @@ func killThenCut(t *testing.T, make func(l *Log), act func(l *Log, files *memFS)
 			make(l)
 			end := l.Synced()
 			l.space.mu.Lock() // the goroutine is not at work
-			files.mu.Lock()
-			files.die = files.ops + die
-			files.mu.Unlock()
+			files.dieIn(die)
 			l.space.mu.Unlock()
 			failure := act(l, files)
-			files.mu.Lock()
-			alive := !files.dead
-			files.mu.Unlock()
+			alive := files.survives()
 			files = files.killed()
 			closeDead(l)
 			if alive && failure == nil {
