@@ -186,9 +186,6 @@ func (l *Log) replace(next *segment, h header) error {
 	l.segs.list = append(l.segs.list[:len(l.segs.list)-1:len(l.segs.list)-1], next)
 	l.setRooms()
 	l.segs.mu.Unlock()
-	return l.remove(seg)
-	l.space.mu.Lock()
-	defer l.space.mu.Unlock()
 	err := l.remove(seg)
 	if !noDescriptors(err) {
 		return err
