@@ -166,7 +166,8 @@ func (q *Queue) RewindRange() (earliest, latest time.Time, err error) {
 
 // Rewind makes every rewindable message that was enqueued at the instant to or later active again, in its place of
 // production, and returns their exact number. to is compared with EnqueuedAt, not with the time of deletion. It is one
-// durable step and one record, however many messages there are. Active, inactive and delayed messages are untouched.
+// durable step and one record, however many messages there are; where there are none nothing is recorded. Active, inactive
+// and delayed messages are untouched.
 //
 // Errors: ErrRewindDisabled when Meta.Rewind is 0; ErrInvalidRewindTime (*RewindRangeError) when to is outside
 // [now − Meta.Rewind, now]; nothing is changed then.
@@ -202,7 +203,14 @@ func (q *Queue) Rewind(ctx context.Context, to time.Time) (restored int64, err e
 		return 0, err
 	}
 	st := q.st
-	restored = st.rewind(from, now)
+	if restored = st.rewind(from, now); restored == 0 {
+		// What left nothing to bring back, such as another rewind, is durable before this is answered. It lies in the log,
+		// as the queue's own record does, so there is a position below.
+		last := c.Appended() - 1
+		q.unlock(now)
+		c.Forgo(need)
+		return 0, q.spool.failure(c.Wait(last, q.spool.level))
+	}
 	r := rewindRecord{queue: q.id, at: now, generation: st.history.Generation() + 1, instant: from, restored: restored}
 	q.scratch = q.scratch[:0]
 	r.encode(&q.scratch)

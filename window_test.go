@@ -138,11 +138,7 @@ func TestHistoryShortenedInACheckpoint(t *testing.T) {
 	m.Rewind = time.Hour
 	q = cleanQueue(t, s, "q", m)
 	began := time.Unix(0, s.now())
-	for q.st.history.Len() < maxEvents-2 {
-		if _, err := q.Rewind(t.Context(), began); err != nil {
-			t.Fatal(err)
-		}
-	}
+	shelfEvents(t, q, maxEvents-2)
 	armed = true
 	cleanCheckpoint(s)
 	if armed {

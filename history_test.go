@@ -1,0 +1,84 @@
+package spool
+
+import (
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/spoolmq/spool/store"
+	"github.com/spoolmq/spool/store/memlog"
+)
+
+// TestRewindOfNothing: a rewind that brings nothing back leaves nothing behind, in the log or in memory.
+func TestRewindOfNothing(t *testing.T) {
+	s := cleanOpen(t, t.TempDir())
+	q := cleanQueue(t, s, "q", Meta{Rewind: time.Hour})
+	cleanSend(t, q, 0, 3)
+	cleanDelete(t, q, cleanTake(t, q, 1))
+	now := shelfNow(t, q)
+	if n, err := q.Rewind(t.Context(), now.Add(-time.Minute)); n != 1 || err != nil {
+		t.Fatalf("Rewind = %d, %v, want 1", n, err)
+	}
+	end := s.commit.Appended()
+	for range 3 {
+		if n, err := q.Rewind(t.Context(), now.Add(-time.Minute)); n != 0 || err != nil {
+			t.Fatalf("Rewind = %d, %v, want 0", n, err)
+		}
+	}
+	if n := q.st.history.Len(); n != 1 {
+		t.Errorf("%d events in the history, want 1", n)
+	}
+	if got := s.commit.Appended(); got != end {
+		t.Errorf("the log has grown from %d to %d", end, got)
+	}
+}
+
+// A heldLog does not sync while it is held.
+type heldLog struct {
+	*memlog.Log
+	held atomic.Value // chan struct{}, closed to let go
+}
+
+func (l *heldLog) Sync(upTo store.Position) error {
+	<-l.held.Load().(chan struct{})
+	return l.Log.Sync(upTo)
+}
+
+// TestRewindOfNothingWaits: when another rewind has left nothing to bring back, that one is durable before the answer.
+func TestRewindOfNothingWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		open := make(chan struct{})
+		close(open)
+		log := &heldLog{Log: memlog.New(memlog.Options{})}
+		log.held.Store(open)
+		s, err := OpenOn(log, t.TempDir(), nil, WithDurability(Fsync))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		q := cleanQueue(t, s, "q", Meta{Rewind: time.Hour})
+		cleanSend(t, q, 0, 1)
+		cleanDelete(t, q, cleanTake(t, q, 1))
+		held := make(chan struct{})
+		log.held.Store(held)
+		answers := make(chan int64, 2)
+		for range 2 {
+			go func() {
+				n, err := q.Rewind(t.Context(), time.Unix(0, s.now()).Add(-time.Minute))
+				if err != nil {
+					t.Error(err)
+				}
+				answers <- n
+			}()
+			synctest.Wait()
+		}
+		if n := len(answers); n != 0 {
+			t.Errorf("%d answers before the sync, want none", n)
+		}
+		close(held)
+		if a, b := <-answers, <-answers; a+b != 1 {
+			t.Errorf("answers %d and %d, want 1 and 0", a, b)
+		}
+	})
+}
