@@ -218,25 +218,41 @@ func (st *state) refreshTo(b *block, before uint64) {
 	if len(events) == 0 {
 		return
 	}
+	if b.deleted != (bitmap{}) {
+		st.decide(b, before)
+	}
+	b.generation = events[len(events)-1].Generation
+	b.dirty, st.touched = true, true
+}
+
+// decide makes the deletions of a block what the events before a position have made of them. They are asked once for the
+// whole block: they may be a thousand, and so may the deletions.
+func (st *state) decide(b *block, before uint64) {
+	first, last := b.span()
+	var room [4]rewind.Span
+	spans := st.history.Spans(room[:0], b.generation, before, first, last)
 	for i := 0; i < len(b.entries); i++ { // drop may end it early
 		e := &b.entries[i]
 		if e.kind != rewindable {
 			continue
 		}
 		off := int(e.off)
-		at := st.cursor.get(&b.places, off).at
-		switch outcome, ev := st.history.Verdict(b.generation, before, at); outcome {
+		for len(spans) > 1 && spans[0].To < st.cursor.get(&b.places, off).at { // EnqueuedAt does not decrease
+			spans = spans[1:]
+		}
+		if len(spans) == 0 {
+			return
+		}
+		switch s := &spans[0]; s.Outcome {
 		case rewind.Restored:
 			b.deleted.clear(off)
 			b.active.set(off)
-			*e = entry{off: e.off, kind: active, rewinds: e.rewinds + 1, base: ev.At, nonce: e.nonce + 1}
+			*e = entry{off: e.off, kind: active, rewinds: e.rewinds + 1, base: s.Event.At, nonce: e.nonce + 1}
 		case rewind.Dropped:
 			b.deleted.clear(off)
 			b.drop(e)
 		}
 	}
-	b.generation = events[len(events)-1].Generation
-	b.dirty, st.touched = true, true
 }
 
 // instant is where a rewind to an instant begins to bring messages back: nothing older than the window.

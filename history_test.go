@@ -82,3 +82,69 @@ func TestRewindOfNothingWaits(t *testing.T) {
 		}
 	})
 }
+
+// deletedBlocks makes a queue with some full blocks of deletions.
+func deletedBlocks(t testing.TB, blocks int) (*Spool, *Queue) {
+	t.Helper()
+	s, err := OpenMemory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	q, err := s.CreateQueue(t.Context(), "q", Meta{Rewind: time.Hour, VisibilityTimeout: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shelfSend(t, s, "q", blocks*blockSize)
+	shelfDelete(t, s, "q", blocks*blockSize)
+	return s, q
+}
+
+// TestRefreshBySpans: each deletion of a block becomes what the events say of its own instant.
+func TestRefreshBySpans(t *testing.T) {
+	s, q := deletedBlocks(t, 1)
+	q.hold()
+	defer q.mu.Unlock()
+	st, b := q.st, q.st.block(0)
+	at := func(off int) int64 { return st.cursor.get(&b.places, off).at }
+	from, upTo := at(blockSize-1), at(0) // of the last batch and of the first one
+	if st.history.Len() > 0 || from <= upTo {
+		t.Fatalf("%d events, deletions from %d to %d", st.history.Len(), upTo, from)
+	}
+	if n := st.rewind(from, s.now()); n == 0 || n == blockSize {
+		t.Fatalf("%d of %d deletions were brought back", n, blockSize)
+	}
+	st.history.Add(from, s.now(), 1, false)
+	st.narrow(upTo)
+	st.history.Add(upTo, s.now(), 2, true)
+	want := settled(st, b)
+	st.refresh(b)
+	kept := 0
+	for off := range blockSize {
+		if got, want := b.kind(off), want.kind(off); got != want {
+			t.Fatalf("message %d is %d, want %d", off, got, want)
+		}
+		if b.kind(off) == rewindable {
+			kept++
+		}
+	}
+	if kept == 0 || int32(kept) != b.count[rewindable] {
+		t.Errorf("%d deletions are left, %d are counted", kept, b.count[rewindable])
+	}
+}
+
+// BenchmarkRefresh brings a block of deletions up to date with a history of the usual greatest length.
+func BenchmarkRefresh(b *testing.B) {
+	s, q := deletedBlocks(b, 1)
+	q.hold()
+	defer q.mu.Unlock()
+	stale := q.st.block(0)
+	for i := range maxEvents {
+		q.st.history.Add(s.now(), s.now(), uint64(i), false)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		stale.generation = 0
+		q.st.refresh(stale)
+	}
+}

@@ -1,6 +1,7 @@
 package rewind
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -127,8 +128,8 @@ type Span struct {
 }
 
 // Spans is Verdict for a whole block whose messages were enqueued between first and last, both included. It appends to spans
-// the parts of that range, disjoint and together all of it, and returns the result, in no order. One part alone means that
-// no message of the block needs to be looked at. first > last gives none.
+// the parts of that range, disjoint and together all of it, and returns the result, the earliest of them first. One part alone
+// means that no message of the block needs to be looked at. first > last gives none.
 //
 // A rewind decides the upper part of what is still open and a drop the lower part, so what is open stays one range, and
 // there is at most one span for each event and one for what is kept.
@@ -136,19 +137,25 @@ func (h *History) Spans(spans []Span, gen, before uint64, first, last int64) []S
 	if first > last {
 		return spans
 	}
+	begin, rest := len(spans), Span{first, last, Kept, Event{}}
 	for _, e := range h.Since(gen, before) {
+		lower, upper := e.meets(rest.From), e.meets(rest.To)
 		switch {
-		case e.meets(first) && e.meets(last):
-			return append(spans, Span{first, last, e.outcome(), e})
-		case e.meets(first): // a drop of the lower part
-			spans = append(spans, Span{first, e.Instant, Dropped, e})
-			first = e.Instant + 1
-		case e.meets(last): // a rewind of the upper part
-			spans = append(spans, Span{e.Instant, last, Restored, e})
-			last = e.Instant - 1
+		case lower && !upper: // a drop
+			spans = append(spans, Span{rest.From, e.Instant, Dropped, e})
+			rest.From = e.Instant + 1
+		case upper && !lower: // a rewind
+			spans = append(spans, Span{e.Instant, rest.To, Restored, e})
+			rest.To = e.Instant - 1
+		}
+		if lower && upper {
+			rest.Outcome, rest.Event = e.outcome(), e
+			break
 		}
 	}
-	return append(spans, Span{first, last, Kept, Event{}})
+	spans = append(spans, rest)
+	slices.SortFunc(spans[begin:], func(a, b Span) int { return cmp.Compare(a.From, b.From) })
+	return spans
 }
 
 // Trim forgets the events with Generation <= oldest. REQUIRES: no block with deletions is of an older generation.

@@ -1,6 +1,7 @@
 package rewind
 
 import (
+	"cmp"
 	"errors"
 	"math"
 	"slices"
@@ -73,6 +74,9 @@ func compareHistory(t testing.TB, h *History, m []Event, gen, before uint64, fir
 	spans := h.Spans(nil, gen, before, first, last)
 	if len(spans) > len(since)+1 {
 		t.Fatalf("Spans(%d, %d) = %d spans of %d events", gen, before, len(spans), len(since))
+	}
+	if !slices.IsSortedFunc(spans, func(a, b Span) int { return cmp.Compare(a.From, b.From) }) {
+		t.Fatalf("Spans(%d, %d, %d, %d) = %v, which are not in order", gen, before, first, last, spans)
 	}
 	covered := int64(0)
 	for _, s := range spans {
