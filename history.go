@@ -1,5 +1,7 @@
 package spool
 
+import "runtime"
+
 // maxEvents bounds a queue's history of rewinds and drops, give or take as many again while the index is behind: above
 // it blocks with older deletions are brought up to date, so that the events they have missed can be forgotten.
 const maxEvents = 1024
@@ -28,21 +30,42 @@ func (q *Queue) shorten() error {
 	return q.spool.broken()
 }
 
-// catchUpHere brings the blocks in memory up to date and forgets what no block needs any more. While a checkpoint is
-// under way nothing is forgotten: what happens to a block after the position where its replay begins, and before the queue's
-// record is written, is replayed with the history of that record. Caller holds mu.
+// catchUpHere brings the blocks in memory up to date, some at a time, and forgets what no block needs any more. While a
+// checkpoint is under way nothing is forgotten: what happens to a block after the position where its replay begins, and before
+// the queue's record is written, is replayed with the history of that record. Caller holds mu; it is released in between, so the
+// history may grow meanwhile and blocks may come, go and miss events again.
 func (q *Queue) catchUpHere() {
-	st := q.st
-	if q.spool.keeper.checkpointing.Load() {
-		return
-	}
-	st.each(func(s *summary) bool { return s.total() == 0 }, func(b *block) bool {
-		if b.body != nil {
-			st.refresh(b)
+	for next, more := uint64(0), true; more; {
+		if q.spool.keeper.checkpointing.Load() {
+			return
 		}
-		return true
-	})
-	st.history.Trim(st.oldestGeneration())
+		if next, more = q.st.catchUp(next); more {
+			q.mu.Unlock()
+			runtime.Gosched()
+			q.hold()
+		}
+	}
+	// No checkpoint was under way in this hold of mu. What happens to the queue behind it has events of its own.
+	q.st.history.Trim(q.st.oldestGeneration())
+}
+
+// catchUp brings blocks in memory from one on up to date, as many as one hold of the lock is for. It tells where to go on, if
+// there is more.
+func (st *state) catchUp(from uint64) (next uint64, more bool) {
+	todo := blocksAHold
+	for range looksAHold {
+		b := st.from(from)
+		if b == nil {
+			return from, false
+		}
+		if from = b.number + 1; b.body != nil && b.generation != st.history.Generation() {
+			st.refresh(b)
+			if todo--; todo == 0 {
+				break
+			}
+		}
+	}
+	return from, true
 }
 
 // behind returns some blocks that have deletions of an older generation than one, here or in the index. Those that are

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"math"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -130,6 +131,39 @@ func TestRefreshBySpans(t *testing.T) {
 	}
 	if kept == 0 || int32(kept) != b.count[rewindable] {
 		t.Errorf("%d deletions are left, %d are counted", kept, b.count[rewindable])
+	}
+}
+
+// TestHistoryCaughtUpInParts: a queue's lock is held for some blocks only while a long history is shortened, which leaves no
+// block out and does not go on once a checkpoint has begun.
+func TestHistoryCaughtUpInParts(t *testing.T) {
+	s, q := deletedBlocks(t, 2*blocksAHold+3)
+	q.hold()
+	defer q.mu.Unlock()
+	st := q.st
+	st.history.Add(math.MaxInt64, s.now(), 1, false)
+	current := func() (n int) {
+		st.each(func(*summary) bool { return false }, func(b *block) bool {
+			if b.generation == st.history.Generation() {
+				n++
+			}
+			return true
+		})
+		return n
+	}
+	next, more := st.catchUp(0)
+	if n := current(); n != blocksAHold || next != blocksAHold || !more {
+		t.Errorf("catchUp = %d, %v with %d blocks up to date, want %d, true", next, more, n, blocksAHold)
+	}
+	s.keeper.checkpointing.Store(true)
+	q.catchUpHere()
+	if n := current(); n != blocksAHold || st.history.Len() != 1 {
+		t.Errorf("in a checkpoint %d blocks are up to date, with %d events, want %d and 1", n, st.history.Len(), blocksAHold)
+	}
+	s.keeper.checkpointing.Store(false)
+	q.catchUpHere()
+	if n := current(); n != 2*blocksAHold+3 || st.history.Len() != 0 {
+		t.Errorf("%d blocks are up to date, with %d events, want all and none", n, st.history.Len())
 	}
 }
 
