@@ -209,6 +209,7 @@ func (st *state) fadePass(now int64) {
 func (st *state) refresh(b *block) {
 	if b.generation != st.history.Generation() {
 		st.refreshTo(b, math.MaxUint64)
+		b.generation = st.history.Generation() // what is forgotten by now concerned no deletion in it
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spoolmq/spool/store"
+	"github.com/spoolmq/spool/store/memkv"
 	"github.com/spoolmq/spool/store/memlog"
 )
 
@@ -53,7 +54,7 @@ func TestRewindOfNothingWaits(t *testing.T) {
 		close(open)
 		log := &heldLog{Log: memlog.New(memlog.Options{})}
 		log.held.Store(open)
-		s, err := OpenOn(log, t.TempDir(), nil, WithDurability(Fsync))
+		s, err := OpenOn(log, t.TempDir(), nil, WithoutPaging, WithDurability(Fsync))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -181,4 +182,40 @@ func BenchmarkRefresh(b *testing.B) {
 		stale.generation = 0
 		q.st.refresh(stale)
 	}
+}
+
+// TestForgottenBesideABlockAway: events that are forgotten while a block without deletions is out of memory concern no deletion that
+// is made in it later, and nobody waits for it to catch up with them.
+func TestForgottenBesideABlockAway(t *testing.T) {
+	s, err := OpenOn(memlog.New(memlog.Options{}), t.TempDir(), func() (store.Index, error) { return memkv.NewSim(), nil }, WithPaging(0, 1<<40))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	k := s.keeper
+	work := func(f func()) {
+		k.work.Lock()
+		defer k.work.Unlock()
+		f()
+	}
+	q := cleanQueue(t, s, "q", Meta{Rewind: time.Hour, VisibilityTimeout: time.Hour})
+	cleanSend(t, q, 0, 1)
+	for work(func() { k.evict() }); q.BlocksAway() != 1; work(func() { k.evict() }) {
+	}
+	for _, d := range []time.Duration{2 * time.Hour, time.Hour} {
+		if err := q.SetMeta(t.Context(), func(m *Meta) { m.Rewind = d }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	work(func() { k.catchUp(q) })
+	if q.st.history.Len() != 0 || q.st.history.Generation() == 0 {
+		t.Fatalf("%d events, generation %d: nothing was forgotten", q.st.history.Len(), q.st.history.Generation())
+	}
+	cleanDelete(t, q, cleanTake(t, q, 1))
+	for work(func() { k.evict() }); q.BlocksAway() != 1; work(func() { k.evict() }) {
+	}
+	if wrong := checkSpool(s); len(wrong) > 0 {
+		t.Fatal(wrong)
+	}
+	work(func() { k.catchUp(q) })
 }
