@@ -88,7 +88,7 @@ func TestRewindOfNothingWaits(t *testing.T) {
 // deletedBlocks makes a queue with some full blocks of deletions.
 func deletedBlocks(t testing.TB, blocks int) (*Spool, *Queue) {
 	t.Helper()
-	s, err := OpenMemory()
+	s, err := OpenMemory(WithoutPaging)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -109,17 +109,6 @@ func (h *History) upTo(gen uint64) int {
 	return int(gen - trimmed)
 }
 
-// Verdict tells what became of a message that was enqueued at the given instant and deleted in a block of generation gen:
-// the first event with Generation > gen and Pos < before that meets it decides. The event is zero if the message is Kept.
-func (h *History) Verdict(gen, before uint64, enqueuedAt int64) (Outcome, Event) {
-	for _, e := range h.Since(gen, before) {
-		if e.meets(enqueuedAt) {
-			return e.outcome(), e
-		}
-	}
-	return Kept, Event{}
-}
-
 // A Span says what became of all deleted messages of a block that were enqueued from From to To, both included.
 type Span struct {
 	From, To int64
@@ -127,9 +116,10 @@ type Span struct {
 	Event    Event // what decided; zero if Kept
 }
 
-// Spans is Verdict for a whole block whose messages were enqueued between first and last, both included. It appends to spans
-// the parts of that range, disjoint and together all of it, and returns the result, the earliest of them first. One part alone
-// means that no message of the block needs to be looked at. first > last gives none.
+// Spans tells what became of the deleted messages of a block of generation gen that were enqueued between first and last, both
+// included: for each the first event with Generation > gen and Pos < before that meets it decides. It appends to spans the parts of
+// that range, disjoint and together all of it, and returns the result, the earliest of them first. One part alone means that no
+// message of the block needs to be looked at. first > last gives none.
 //
 // A rewind decides the upper part of what is still open and a drop the lower part, so what is open stays one range, and
 // there is at most one span for each event and one for what is kept.

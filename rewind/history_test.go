@@ -87,9 +87,6 @@ func compareHistory(t testing.TB, h *History, m []Event, gen, before uint64, fir
 	}
 	for at := first; at <= last; at++ {
 		outcome, event := verdict(since, at)
-		if o, e := h.Verdict(gen, before, at); o != outcome || e != event {
-			t.Fatalf("Verdict(%d, %d, %d) = %v, %v, want %v, %v", gen, before, at, o, e, outcome, event)
-		}
 		i := slices.IndexFunc(spans, func(s Span) bool { return s.From <= at && at <= s.To })
 		if i < 0 || spans[i].Outcome != outcome || spans[i].Event != event {
 			t.Fatalf("Spans(%d, %d, %d, %d) = %v, want %v at %d", gen, before, first, last, spans, outcome, at)
@@ -235,14 +232,5 @@ func BenchmarkSpans(b *testing.B) {
 		for i := range int64(10_240) {
 			buffer = h.Spans(buffer[:0], uint64(i%1024), math.MaxUint64, i*block, (i+1)*block)
 		}
-	}
-}
-
-func BenchmarkVerdict(b *testing.B) {
-	var h History
-	h.Add(1000, 0, 0, false)
-	b.ReportAllocs()
-	for b.Loop() {
-		h.Verdict(0, math.MaxUint64, 2000)
 	}
 }
