@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"cmp"
 	"errors"
 	"os"
 	"path/filepath"
@@ -81,6 +82,7 @@ type faultDisk struct {
 	dir     string
 	index   *memkv.Sim
 	applied func() // unless nil, called after each Apply of the index
+	apply   int    // bytes of changes that the index gets together; 0 = applyBytes
 }
 
 func newFaultDisk(t testing.TB, f *fault) *faultDisk {
@@ -108,7 +110,7 @@ func (d *faultDisk) crash(t testing.TB, before func()) {
 }
 
 func (d *faultDisk) open(opts ...Option) (*Spool, error) {
-	return OpenOn(d, d.dir, func() (store.Index, error) {
+	return openApplying(cmp.Or(d.apply, applyBytes), d, d.dir, func() (store.Index, error) {
 		if err := d.of(faultMake); err != nil {
 			return nil, err
 		}

@@ -189,6 +189,7 @@ func TestSpillFaults(t *testing.T) {
 			for n := 1; ; n++ {
 				how := fmt.Sprintf("%s %d: %v", call, n, err)
 				d := image.clone(t, &fault{call: call, n: n, err: err})
+				d.apply = (n + 1) % 2 // 1: each change by itself
 				s, _ := spillOpen(t, how, d)
 				met := d.met()
 				d.hush(true)
