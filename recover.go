@@ -364,11 +364,7 @@ func (r *replay) queue(pos store.Position, m *queueRecord) {
 		delete(r.queues, m.queue)
 		return
 	}
-	meta := m.meta
 	if m.change == queueSet {
-		if q.name == "" { // its rules of before have no record any more: most changes leave those alone that count
-			q.st.meta = &meta
-		}
 		r.lapseUpTo(q, pos, m.at, news)
 	}
 	if m.change == queuePurged {
@@ -378,6 +374,7 @@ func (r *replay) queue(pos store.Position, m *queueRecord) {
 		return
 	}
 	q.name = m.name
+	meta := m.meta
 	q.st.meta, q.st.floors = &meta, m.floors
 	switch m.change {
 	case queueCreated:
@@ -395,6 +392,7 @@ func (r *replay) queue(pos store.Position, m *queueRecord) {
 // lapseUpTo ends the leases that were over when settings changed: the rules that were looked at then were the old ones.
 // What they moved has a record of its own; without one it waited for room then, and stays as it is. Where the change is no
 // news the queue has come from the index with later rules, which say nothing of that: what waited then has lost its receipt.
+// Rules whose record has gone with the front of the log are taken for none: the later ones would move what has not waited.
 func (r *replay) lapseUpTo(q *Queue, pos store.Position, at int64, news bool) {
 	over := func(b *block) bool { return b.body != nil || b.away.due <= at && b.count[inactive] > 0 }
 	waits := func(b *block, e *entry) bool {

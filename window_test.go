@@ -2,9 +2,11 @@ package spool
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"runtime"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/spoolmq/spool/store"
@@ -149,4 +151,47 @@ func TestHistoryShortenedInACheckpoint(t *testing.T) {
 	if n, err := cleanQueue(t, again, "q", m).Rewind(t.Context(), began); n > 0 || err != nil {
 		t.Errorf("Rewind = %d, %v, want 0", n, err)
 	}
+}
+
+// TestLapseUnderForgottenRules: a lease that ended before the settings changed is not judged by the later ones when the log is all
+// there is and begins behind the record of the earlier ones. Found by seed 254436858342532 of TestSimulation.
+func TestLapseUnderForgottenRules(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		log := memlog.New(memlog.Options{SegmentSize: 4 << 10})
+		s, err := OpenOn(log, dir, func() (store.Index, error) { return memkv.New(), nil }, WithoutPaging, WithSlack(1<<40))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		cleanQueue(t, s, "dead", cleanMeta)
+		m := cleanMeta
+		m.DeadLetter = &DeadLetter{Queue: "dead", MaxReceives: 2}
+		q := cleanQueue(t, s, "q", m)
+		fill := cleanQueue(t, s, "fill", cleanMeta)
+		cleanSend(t, fill, 0, 100)
+		cleanSend(t, q, 0, 1)
+		if _, err := q.Receive(t.Context(), Visibility(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		if err := q.SetMeta(t.Context(), func(m *Meta) { m.DeadLetter.MaxReceives = 1 }); err != nil {
+			t.Fatal(err)
+		}
+		created := q.origin
+		if err := errors.Join(fill.Purge(t.Context()), s.Clean()); err != nil {
+			t.Fatal(err)
+		}
+		if log.Start() <= created {
+			t.Fatalf("the log begins at %d, the queue's first record is at %d", log.Start(), created)
+		}
+		again, err := OpenOn(log.Crash(func(unsynced int64) int64 { return unsynced }), dir+"/none", nil, WithoutPaging)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer again.Close()
+		if a, err := cleanQueue(t, again, "q", m).Attributes(t.Context()); err != nil || a.Active != 1 {
+			t.Errorf("%d messages are active, %v, want 1", a.Active, err)
+		}
+	})
 }
