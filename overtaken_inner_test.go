@@ -134,22 +134,29 @@ func (ix *brokenIndex) Get(k []byte) ([]byte, error) {
 	return v, err
 }
 
+// blockAway opens a spool with the queue q, whose one message is in a block that is out of memory. Its index can be broken.
+func blockAway(t *testing.T, dir string) (*Spool, *Queue, *brokenIndex) {
+	t.Helper()
+	ix := &brokenIndex{Index: memkv.New()}
+	s := overtakenOpen(t, dir, ix, WithPaging(0, 1<<40))
+	q := cleanQueue(t, s, "q", Meta{})
+	if _, err := q.Send(context.Background(), Message{Body: []byte("x")}); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Minute)
+	if q.BlocksAway() != 1 {
+		t.Fatal("the block is not away")
+	}
+	return s, q, ix
+}
+
 // TestIndexGivenUpBesideARead: the index fails and is given up while a block of a queue that has just been deleted is read.
 func TestIndexGivenUpBesideARead(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		bg := context.Background()
-		ix := &brokenIndex{Index: memkv.New()}
-		s := overtakenOpen(t, dir, ix, WithPaging(0, 1<<40))
+		s, q, ix := blockAway(t, dir)
 		defer s.Close()
-		q := cleanQueue(t, s, "q", Meta{})
-		if _, err := q.Send(bg, Message{Body: []byte("x")}); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Minute)
-		if q.BlocksAway() != 1 {
-			t.Fatal("the block is not away")
-		}
 		done := make(chan struct{})
 		ix.get = func() {
 			if err := s.DeleteQueue(bg, "q"); err != nil {
@@ -177,17 +184,8 @@ func TestIndexGivenUpBeforeARead(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		bg := context.Background()
-		ix := &brokenIndex{Index: memkv.New()}
-		s := overtakenOpen(t, dir, ix, WithPaging(0, 1<<40))
+		s, q, ix := blockAway(t, dir)
 		defer s.Close()
-		q := cleanQueue(t, s, "q", Meta{})
-		if _, err := q.Send(bg, Message{Body: []byte("x")}); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Minute)
-		if q.BlocksAway() != 1 {
-			t.Fatal("the block is not away")
-		}
 		p := &s.pager
 		p.begin(1<<40, false) // others read as much as may be
 		received := make(chan error, 1)

@@ -702,17 +702,24 @@ func TestHalfDeadBlock(t *testing.T) {
 	}
 }
 
-// TestManyRewinds: a history that was cut short in memory does not cut short what replay needs, and a snapshot of a long
-// one finds its room.
-func TestManyRewinds(t *testing.T) {
-	dir := t.TempDir()
-	s := shelfOpen(t, dir)
+// shelfDeleted makes the queue q with part of a block of messages, of which two are deleted and can be rewound.
+func shelfDeleted(t *testing.T, s *Spool) *Queue {
+	t.Helper()
 	q, err := s.CreateQueue(t.Context(), "q", Meta{Rewind: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
 	shelfSend(t, s, "q", 900)
 	shelfDelete(t, s, "q", 2)
+	return q
+}
+
+// TestManyRewinds: a history that was cut short in memory does not cut short what replay needs, and a snapshot of a long
+// one finds its room.
+func TestManyRewinds(t *testing.T) {
+	dir := t.TempDir()
+	s := shelfOpen(t, dir)
+	q := shelfDeleted(t, s)
 	if n, err := q.Rewind(t.Context(), shelfNow(t, q).Add(-time.Minute)); err != nil || n != 2 {
 		t.Fatalf("Rewind = %d, %v, want 2", n, err)
 	}
@@ -780,12 +787,7 @@ func TestHistoryOfABlockAway(t *testing.T) {
 func TestSnapshotOfAShortHistory(t *testing.T) {
 	dir, image := t.TempDir(), t.TempDir()
 	s := shelfOpen(t, dir)
-	q, err := s.CreateQueue(t.Context(), "q", Meta{Rewind: time.Hour})
-	if err != nil {
-		t.Fatal(err)
-	}
-	shelfSend(t, s, "q", 900)
-	shelfDelete(t, s, "q", 2)
+	q := shelfDeleted(t, s)
 	s.keeper.checkpoint()
 	if n, err := q.Rewind(t.Context(), shelfNow(t, q).Add(-time.Minute)); err != nil || n != 2 {
 		t.Fatalf("Rewind = %d, %v, want 2", n, err)
@@ -796,7 +798,7 @@ func TestSnapshotOfAShortHistory(t *testing.T) {
 	if n := q.st.history.Len(); n != 0 {
 		t.Errorf("%d events in the history, want none", n)
 	}
-	err = s.keeper.retell([]*Queue{q}, s.disk.End())
+	err := s.keeper.retell([]*Queue{q}, s.disk.End())
 	if err := errors.Join(err, s.Sync(t.Context()), s.keeper.mark(false)); err != nil {
 		t.Fatal(err)
 	}
